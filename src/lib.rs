@@ -1,0 +1,5 @@
+//! codling: a small Bacalhau node for ARM boards.
+//!
+//! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
+
+pub mod model;

@@ -1,0 +1,322 @@
+//! A job as it was submitted ([`JobSpec`], immutable, stored once) and what becomes of it ([`JobRecord`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{JobDigest, JobId};
+use super::resources::ResourceRequest;
+use super::state::JobState;
+use super::time::Timestamp;
+
+/// Parameters of an engine, source or publisher, in the user's own key case.
+pub type Params = serde_json::Map<String, serde_json::Value>;
+
+/// How long and where a job lives (job-spec.md section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobType {
+    /// `Count` runs to completion.
+    Batch,
+    /// One run to completion on every matching node.
+    Ops,
+    /// `Count` runs for ever.
+    Service,
+    /// One run for ever on every matching node.
+    Daemon,
+}
+
+impl JobType {
+    /// The word used in job files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Ops => "ops",
+            Self::Service => "service",
+            Self::Daemon => "daemon",
+        }
+    }
+
+    /// Whether it is over when its program ends.
+    #[must_use]
+    pub const fn runs_to_completion(self) -> bool {
+        matches!(self, Self::Batch | Self::Ops)
+    }
+}
+
+/// `{Type, Params}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecConfig {
+    /// The kind, compared without case.
+    pub kind: String,
+    /// Its parameters.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
+}
+
+impl SpecConfig {
+    /// Whether this is of that kind (which is given in lower case).
+    #[must_use]
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.trim().eq_ignore_ascii_case(kind)
+    }
+
+    /// The parameter of that name, compared without case.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&serde_json::Value> {
+        self.params.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null()).map(|(_, v)| v)
+    }
+
+    /// The text parameter of that name, if it is there and a text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.param(name).and_then(serde_json::Value::as_str)
+    }
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Source(pub SpecConfig);
+
+/// One input and where the guest finds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputSource {
+    /// Where it comes from.
+    pub source: Source,
+    /// A name for it; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub alias: String,
+    /// Path in the guest.
+    pub target: String,
+}
+
+/// An output directory: `path` in the guest, `name` in the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultPath {
+    /// Directory in the archive.
+    pub name: String,
+    /// Directory in the guest.
+    pub path: String,
+}
+
+/// A condition on node labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Label.
+    pub key: String,
+    /// One of `=`, `==`, `!=`, `in`, `notin`, `exists`, `!`, `gt`, `lt`.
+    pub operator: String,
+    /// As many as the operator takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+impl Constraint {
+    /// Whether a node with these labels satisfies it. An absent label satisfies `!=`, `notin` and `!`.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let have = labels.get(&self.key);
+        let number = |text: &String| text.trim().parse::<i64>().ok();
+        let first = self.values.first();
+        match self.operator.as_str() {
+            "=" | "==" | "in" => have.is_some_and(|v| self.values.contains(v)),
+            "!=" | "notin" => have.is_none_or(|v| !self.values.contains(v)),
+            "exists" => have.is_some(),
+            "!" => have.is_none(),
+            "gt" | "lt" => match (have.and_then(number), first.and_then(number)) {
+                (Some(have), Some(want)) if self.operator == "gt" => have > want,
+                (Some(have), Some(want)) => have < want,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// A task's network (job-spec.md section 7). Whether it is allowed is the node's decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// `None`, `Full`, `HTTP`, `Default`, `Host` or `Bridge`; `None` here means that the field was absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<NetworkKind>,
+    /// Domains that may be reached with `HTTP`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+}
+
+/// Kinds of network access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkKind {
+    /// No access.
+    None,
+    /// The host's network (old word).
+    Full,
+    /// Listed domains only.
+    HTTP,
+    /// Whatever the node gives.
+    Default,
+    /// The host's network.
+    Host,
+    /// A bridge with mapped ports.
+    Bridge,
+}
+
+/// Limits in time; zero is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// One execution, inputs included. Falls back to `total`.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub execution: Duration,
+    /// From submission until it starts.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub queue: Duration,
+    /// From submission to the end, retries included.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub total: Duration,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// What runs it.
+    pub engine: SpecConfig,
+    /// What publishes its result, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<SpecConfig>,
+    /// Environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Free.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// Inputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputSource>,
+    /// Outputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub result_paths: Vec<ResultPath>,
+    /// What it needs.
+    #[serde(default)]
+    pub resources: ResourceRequest,
+    /// Network access.
+    #[serde(default)]
+    pub network: Network,
+    /// Limits in time.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// A job as submitted, with defaults applied. Immutable: stored once, under its digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Empty if none was given: the job's id then serves.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `default` if none was given.
+    pub namespace: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub job_type: JobType,
+    /// Larger first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Executions wanted.
+    pub count: u32,
+    /// Conditions on the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
+    /// Free.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// For filters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The one task.
+    pub task: Task,
+}
+
+impl JobSpec {
+    /// The encoded form that is stored, and its digest.
+    ///
+    /// # Errors
+    /// Only if a map held a key that is no text, which these types rule out.
+    pub fn encode(&self) -> Result<(JobDigest, Vec<u8>), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        Ok((JobDigest::of(&bytes), bytes))
+    }
+
+    /// How many times an execution that a restart of the node cut off is run again.
+    /// `Meta` key `codling/restarts`; 3 by default, so that a job which kills the node cannot do so for ever.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.meta.get("codling/restarts").and_then(|text| text.trim().parse().ok()).unwrap_or(3)
+    }
+
+    /// How long the result is kept, if the job says so itself: label or meta key `codling/retention`.
+    #[must_use]
+    pub fn retention(&self) -> Option<Duration> {
+        let text = self.labels.get("codling/retention").or_else(|| self.meta.get("codling/retention"))?;
+        super::units::parse_duration(text).ok()
+    }
+}
+
+/// What is known of a job besides its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Where its body is.
+    pub digest: JobDigest,
+    /// Name (the id if none was given), kept here so that lists need no body.
+    pub name: String,
+    /// Its state.
+    pub state: JobState,
+    /// Why it is in that state; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Version of the body, from 1.
+    pub version: u64,
+    /// Changes so far, from 1.
+    pub revision: u64,
+    /// Submitted.
+    pub created: Timestamp,
+    /// Last changed.
+    pub modified: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_match_as_kubernetes_selectors_do() {
+        let labels: BTreeMap<String, String> =
+            [("zone", "a"), ("ram", "512")].into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let table = [
+            ("zone", "=", vec!["a"], true),
+            ("zone", "!=", vec!["a"], false),
+            ("none", "!=", vec!["a"], true),
+            ("zone", "in", vec!["b", "a"], true),
+            ("none", "notin", vec!["b"], true),
+            ("zone", "exists", vec![], true),
+            ("zone", "!", vec![], false),
+            ("ram", "gt", vec!["256"], true),
+            ("ram", "lt", vec!["256"], false),
+            ("zone", "gt", vec!["1"], false),
+            ("zone", "~", vec!["a"], false),
+        ];
+        for (key, operator, values, wanted) in table {
+            let c = Constraint {
+                key: key.into(),
+                operator: operator.into(),
+                values: values.into_iter().map(String::from).collect(),
+            };
+            assert_eq!(c.matches(&labels), wanted, "{c:?}");
+        }
+    }
+}

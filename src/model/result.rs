@@ -1,0 +1,114 @@
+//! Published results: what the ledger holds for each archive on the shelf, and for each that had to go.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ExecutionId, JobId, Sha256};
+use super::time::Timestamp;
+use super::units::Bytes;
+
+/// A user's word that a result must stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Until then; for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Why a result was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeletionReason {
+    /// Older than its retention.
+    Expired,
+    /// Its room was needed for a newer result or for work.
+    Quota,
+    /// More results than `Results.MaxCount`.
+    Count,
+    /// The file system had less free than `Results.MinFree`.
+    MinFree,
+    /// A user removed it.
+    Removed,
+    /// Its file was missing or damaged when the node started.
+    Lost,
+}
+
+impl fmt::Display for DeletionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Expired => "older than its retention",
+            Self::Quota => "evicted to keep the quota",
+            Self::Count => "evicted to keep Results.MaxCount",
+            Self::MinFree => "evicted to keep Results.MinFree",
+            Self::Removed => "removed by a user",
+            Self::Lost => "its file was missing or damaged at start",
+        })
+    }
+}
+
+/// Whether a result is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultStatus {
+    /// It can be fetched.
+    Stored,
+    /// It was deleted; the row stays so that this can be said.
+    Deleted {
+        /// Why.
+        reason: DeletionReason,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// One row of the results ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultEntry {
+    /// The execution that made it; also the file's name.
+    pub execution_id: ExecutionId,
+    /// Its job.
+    pub job_id: JobId,
+    /// Size of the archive.
+    pub size: Bytes,
+    /// Digest of the archive.
+    pub sha256: Sha256,
+    /// Published.
+    pub created: Timestamp,
+    /// How long it is kept, if the job said so; otherwise the node's `Results.Retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Duration>,
+    /// Pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+    /// Whether it is there.
+    pub status: ResultStatus,
+}
+
+impl ResultEntry {
+    /// Whether it can be fetched.
+    #[must_use]
+    pub const fn is_stored(&self) -> bool {
+        matches!(self.status, ResultStatus::Stored)
+    }
+
+    /// Whether a pin holds it at that time.
+    #[must_use]
+    pub fn is_pinned(&self, now: Timestamp) -> bool {
+        self.pin.is_some_and(|pin| pin.until.is_none_or(|until| until > now))
+    }
+}
+
+/// A result that is to go, or has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Which.
+    pub execution_id: ExecutionId,
+    /// Its job.
+    pub job_id: JobId,
+    /// What it frees.
+    pub size: Bytes,
+    /// Why.
+    pub reason: DeletionReason,
+}
