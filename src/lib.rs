@@ -3,3 +3,4 @@
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
 pub mod model;
+pub mod sys;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The codling program.
+
+fn main() {}

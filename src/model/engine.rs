@@ -41,7 +41,9 @@ impl WasmSpec {
         let module = match engine.param("EntryModule") {
             Some(value) => module(value, "EntryModule", task, &mut problems),
             None => {
-                problems.push("Engine.Params.EntryModule is required (the Target of an input, or a source)".into());
+                problems.push(
+                    "Engine.Params.EntryModule is required (the Target of an input, or a source)".into(),
+                );
                 None
             }
         };
@@ -71,10 +73,14 @@ impl WasmSpec {
             Some(Value::Object(map)) => {
                 for (name, value) in map {
                     match value.as_str() {
-                        Some(text) if !name.is_empty() && !name.contains(['=', '\0']) && !text.contains('\0') => {
+                        Some(text)
+                            if !name.is_empty() && !name.contains(['=', '\0']) && !text.contains('\0') =>
+                        {
                             env.insert(name.clone(), text.to_owned());
                         }
-                        _ => problems.push(format!("Engine.Params.EnvironmentVariables.{name} must be a text")),
+                        _ => {
+                            problems.push(format!("Engine.Params.EnvironmentVariables.{name} must be a text"))
+                        }
                     }
                 }
             }
@@ -144,7 +150,8 @@ fn source(value: &Value) -> Option<InputSource> {
         Some(Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     };
-    let text = |name: &str| field(value, name).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let text =
+        |name: &str| field(value, name).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
     Some(InputSource {
         source: super::job::Source(SpecConfig { kind, params }),
         alias: text("Alias"),

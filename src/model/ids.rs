@@ -234,7 +234,8 @@ mod tests {
         assert_eq!(id.as_str().parse::<JobId>().unwrap(), id);
         assert_eq!(id.short().len(), 10);
         let long = "j-".repeat(500);
-        for bad in ["", "j-", "e-0f3c", "j-0F3C1234-0000-0000-0000-000000000000", "../../etc", long.as_str()] {
+        for bad in ["", "j-", "e-0f3c", "j-0F3C1234-0000-0000-0000-000000000000", "../../etc", long.as_str()]
+        {
             let error = bad.parse::<JobId>().unwrap_err();
             assert!(error.text.len() <= 64);
         }

@@ -66,7 +66,10 @@ impl SpecConfig {
     /// The parameter of that name, compared without case.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&serde_json::Value> {
-        self.params.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null()).map(|(_, v)| v)
+        self.params
+            .iter()
+            .find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null())
+            .map(|(_, v)| v)
     }
 
     /// The text parameter of that name, if it is there and a text.

@@ -21,7 +21,10 @@ pub use execution::{ExecutionRecord, ExecutionRow, RunOutput};
 pub use failure::{Failure, FailureCode};
 pub use history::{HistoryEvent, Level, Topic};
 pub use ids::{EvaluationId, ExecutionId, IdError, JobDigest, JobId, NodeId, Sha256};
-pub use job::{Constraint, InputSource, JobRecord, JobSpec, JobType, Network, ResultPath, Source, SpecConfig, Task, Timeouts};
+pub use job::{
+    Constraint, InputSource, JobRecord, JobSpec, JobType, Network, ResultPath, Source, SpecConfig, Task,
+    Timeouts,
+};
 pub use resources::{ResourceRequest, Resources};
 pub use result::{Deletion, DeletionReason, Pin, ResultEntry, ResultStatus};
 pub use state::{DesiredState, ExecutionState, IllegalTransition, JobState};

@@ -109,7 +109,11 @@ mod tests {
     #[test]
     fn zero_means_default() {
         let defaults = Resources { cpu: MilliCpu(100), memory: Bytes::mib(64), disk: Bytes::mib(64), gpu: 0 };
-        let ask = ResourceRequest { cpu: Some(MilliCpu(0)), memory: Some(Bytes::mib(8)), ..ResourceRequest::default() };
+        let ask = ResourceRequest {
+            cpu: Some(MilliCpu(0)),
+            memory: Some(Bytes::mib(8)),
+            ..ResourceRequest::default()
+        };
         assert_eq!(ask.or(&defaults), Resources { memory: Bytes::mib(8), ..defaults });
     }
 }

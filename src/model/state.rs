@@ -96,7 +96,9 @@ impl JobState {
             (Self::Pending | Self::Queued | Self::Running, E::Complete) => Ok(Self::Completed),
             (Self::Pending | Self::Queued | Self::Running, E::Fail) => Ok(Self::Failed),
             // Upstream lets a failed job be stopped, too (http-api.md section 3.9); a stop of a stopped job is no news.
-            (Self::Pending | Self::Queued | Self::Running | Self::Failed | Self::Stopped, E::Stop) => Ok(Self::Stopped),
+            (Self::Pending | Self::Queued | Self::Running | Self::Failed | Self::Stopped, E::Stop) => {
+                Ok(Self::Stopped)
+            }
             _ => Err(IllegalTransition { machine: "job", state: self.as_str(), event: event.as_str() }),
         }
     }

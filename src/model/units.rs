@@ -146,7 +146,11 @@ pub fn parse_bytes(text: &str) -> Result<Bytes, UnitError> {
     if !scaled.is_finite() || scaled >= 18_446_744_073_709_551_616.0 {
         return Err(error());
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above; digits only")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just above; digits only"
+    )]
     Ok(Bytes(scaled as u64))
 }
 
@@ -308,9 +312,14 @@ mod tests {
 
     #[test]
     fn durations_round_trip() {
-        for (text, ms) in
-            [("300ms", 300), ("10s", 10_000), ("1m30s", 90_000), ("2h", 7_200_000), ("7d", 604_800_000), ("1.5s", 1500)]
-        {
+        for (text, ms) in [
+            ("300ms", 300),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("7d", 604_800_000),
+            ("1.5s", 1500),
+        ] {
             let parsed = parse_duration(text).unwrap();
             assert_eq!(parsed.as_millis(), ms, "{text}");
             assert_eq!(parse_duration(&format_duration(parsed)).unwrap(), parsed, "{text}");
@@ -322,7 +331,9 @@ mod tests {
 
     #[test]
     fn bytes_read_well() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (u64::MAX, "16.0 EiB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (u64::MAX, "16.0 EiB")]
+        {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
         assert_eq!(Bytes(1).on_disk(), Bytes(4096));

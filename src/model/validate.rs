@@ -36,12 +36,22 @@ pub fn validate(job: &JobSpec) -> Result<(), Problems> {
     name("Name", &job.name, &mut found);
     name("Namespace", &job.namespace, &mut found);
     if matches!(job.job_type, JobType::Ops | JobType::Daemon) && job.count > 1 {
-        found.push(format!("Count: {} for a job of type {}; these run once on every node", job.count, job.job_type.as_str()));
+        found.push(format!(
+            "Count: {} for a job of type {}; these run once on every node",
+            job.count,
+            job.job_type.as_str()
+        ));
     }
     if job.count > limits::COUNT {
-        found.push(format!("Count: {} is more than the {} executions that one job may have", job.count, limits::COUNT));
+        found.push(format!(
+            "Count: {} is more than the {} executions that one job may have",
+            job.count,
+            limits::COUNT
+        ));
     }
-    for (what, n) in [("Labels", job.labels.len()), ("Meta", job.meta.len()), ("Constraints", job.constraints.len())] {
+    for (what, n) in
+        [("Labels", job.labels.len()), ("Meta", job.meta.len()), ("Constraints", job.constraints.len())]
+    {
         entries(what, n, &mut found);
     }
     for (i, c) in job.constraints.iter().enumerate() {

@@ -1,0 +1,69 @@
+//! The wall clock, and whether to believe it: boards without a clock battery start in the past.
+//!
+//! Timeouts never come here; they run on [`std::time::Instant`].
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::SystemTime;
+
+use crate::model::Timestamp;
+
+/// A source of wall-clock time.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+
+    /// Whether deletions by age may rest on [`Clock::now`].
+    fn is_trusted(&self) -> bool;
+}
+
+/// 2026-01-01T00:00:00Z: a clock that shows an earlier time has never been set since the board got its power.
+const EARLIEST_BELIEVABLE: Timestamp = Timestamp(1_767_225_600_000_000_000);
+
+/// The system's clock.
+#[derive(Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_system(SystemTime::now())
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.now() >= EARLIEST_BELIEVABLE
+    }
+}
+
+/// A clock that stands where it is put.
+#[derive(Debug, Default)]
+pub struct FakeClock {
+    now: AtomicI64,
+    untrusted: AtomicBool,
+}
+
+impl FakeClock {
+    /// A trusted clock that shows `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { now: AtomicI64::new(now.0), untrusted: AtomicBool::new(false) }
+    }
+
+    /// Moves it, in either direction.
+    pub fn set(&self, now: Timestamp) {
+        self.now.store(now.0, Ordering::SeqCst);
+    }
+
+    /// Says whether it is to be believed.
+    pub fn trust(&self, trusted: bool) {
+        self.untrusted.store(!trusted, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn is_trusted(&self) -> bool {
+        !self.untrusted.load(Ordering::SeqCst)
+    }
+}
