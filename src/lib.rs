@@ -3,4 +3,5 @@
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
 pub mod model;
+pub mod store;
 pub mod sys;
