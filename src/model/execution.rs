@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::ids::{ExecutionId, JobDigest, JobId};
 use super::resources::Resources;
-use super::state::{DesiredState, ExecutionState};
+use super::state::{DesiredState, ExecutionEvent, ExecutionState, IllegalTransition};
 use super::time::Timestamp;
 
 /// Bytes of each stream that go into the record (job-spec.md section 11).
@@ -97,4 +97,30 @@ pub struct ExecutionRow {
     pub created: Timestamp,
     /// Last changed.
     pub modified: Timestamp,
+}
+
+impl ExecutionRecord {
+    /// Moves on. The one place where a record's state changes.
+    ///
+    /// # Errors
+    /// The event makes no sense in this state; nothing changed.
+    pub fn advance(&mut self, event: ExecutionEvent, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.state = self.state.next(event)?;
+        self.revision += 1;
+        self.modified = now;
+        Ok(())
+    }
+}
+
+impl ExecutionRow {
+    /// Moves on. The one place where a row's state changes.
+    ///
+    /// # Errors
+    /// The event makes no sense in this state; nothing changed.
+    pub fn advance(&mut self, event: ExecutionEvent, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.state = self.state.next(event)?;
+        self.revision += 1;
+        self.modified = now;
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{JobDigest, JobId};
 use super::resources::ResourceRequest;
-use super::state::JobState;
+use super::state::{IllegalTransition, JobEvent, JobState};
 use super::time::Timestamp;
 
 /// Parameters of an engine, source or publisher, in the user's own key case.
@@ -290,6 +290,20 @@ pub struct JobRecord {
     pub created: Timestamp,
     /// Last changed.
     pub modified: Timestamp,
+}
+
+impl JobRecord {
+    /// Moves on. The one place where a job's state changes.
+    ///
+    /// # Errors
+    /// The event makes no sense in this state; nothing changed.
+    pub fn advance(&mut self, event: JobEvent, message: &str, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.state = self.state.next(event)?;
+        message.clone_into(&mut self.message);
+        self.revision += 1;
+        self.modified = now;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

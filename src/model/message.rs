@@ -61,6 +61,13 @@ pub enum FromCompute {
         /// Why not, if not.
         refused: Option<Failure>,
     },
+    /// There is no room for it now; it waits in the node's queue. Only an orchestrator in the same process is told.
+    Queued {
+        /// Which.
+        id: ExecutionId,
+        /// What it waits for.
+        reason: String,
+    },
     /// It has begun. Bacalhau's orchestrators do not ask for this; one in the same process shows it.
     Started(ExecutionId),
     /// It ended by itself (whatever its exit code) and its result, if it has a publisher, is published.

@@ -1,8 +1,8 @@
 //! Files and directories that are still there after a power cut.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes the entries of a directory durable.
@@ -43,4 +43,50 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     }
     written?;
     sync_dir(directory)
+}
+
+/// Removes a file or a directory with all that is in it, without following links; nothing there is success.
+/// Directories that a guest left without write permission are opened up first.
+///
+/// # Errors
+/// The file system refuses.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let first = match path.symlink_metadata() {
+        Ok(meta) if !meta.is_dir() => std::fs::remove_file(path),
+        Ok(_) => std::fs::remove_dir_all(path),
+        Err(error) => Err(error),
+    };
+    match first {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+/// Gives the owner all rights on every directory of a tree.
+fn open_up(root: &Path) -> io::Result<()> {
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets everybody else at the disk first: packing can wait, a running guest's reads cannot.
+/// A kernel that does not know priorities is no reason to complain.
+pub fn lower_priority() {
+    // ioprio_set has no wrapper in the standard library or rustix; nice reaches the same schedulers (bfq, mq-deadline
+    // take the I/O priority from it unless one is set).
+    if let Err(error) = rustix::process::nice(5) {
+        log::debug!("cannot lower the packer's priority: {error}");
+    }
 }
