@@ -1,11 +1,13 @@
 //! The typed settings from the values of the keys.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kind::Value;
-use super::load::{Entry, Values, read};
+use super::load::{Entry, Values};
 use super::report::{Finding, Findings, Origin};
 use super::rules;
 use super::settings::{
@@ -302,9 +304,13 @@ fn token(values: &Values, mode: Mode, findings: &mut Findings) -> Option<Secret>
 
 /// The token of a file, and whether its owner alone can read it.
 fn read_token(path: &Path) -> Result<(Secret, bool), String> {
-    let bytes = read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let mode = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.mode();
-    let text = String::from_utf8(bytes).map_err(|_| "the token is not text".to_owned())?;
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.mode();
+    let mut text = String::new();
+    // One byte more than any token, and room for the newline: enough to see that it is too long.
+    let most = *Secret::LENGTHS.end() as u64 + 8;
+    file.take(most).read_to_string(&mut text).map_err(unreadable)?;
     let token = Secret::parse(&text).map_err(|error| error.to_string())?;
     Ok((token, mode & 0o077 == 0))
 }

@@ -6,7 +6,7 @@ use super::build::Mode;
 use super::load::Values;
 use super::report::{Finding, Findings};
 use super::settings::{Settings, StorePlace};
-use super::values::{Advertise, Host, Scale, clip};
+use super::values::{Advertise, Host, Scale, Secret, clip};
 use crate::model::Bytes;
 
 /// Says everything that is to be said about them.
@@ -43,6 +43,11 @@ fn sockets(values: &Values, settings: &Settings, mode: Mode, findings: &mut Find
             Mode::Check => Finding::warning("API.Host", &origin, message),
         };
         findings.push(finding.hint(hint));
+    }
+    if api.token.as_ref().is_some_and(Secret::is_weak) {
+        let key = if values.is_default("API.Auth.Token") { "API.Auth.TokenFile" } else { "API.Auth.Token" };
+        let weak = Finding::warning(key, &values.origin(key), "the token is short enough to be guessed");
+        findings.push(weak.hint("take 16 characters or more, e.g. of `openssl rand -hex 32`"));
     }
     let publisher = &settings.publisher;
     unreachable_results(values, settings, findings);

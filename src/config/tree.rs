@@ -334,5 +334,8 @@ mod tests {
         for (path, nth, wanted) in table {
             assert_eq!(lines.find(path, nth), wanted, "{path}");
         }
+        let steep: String = (0..500).map(|i| format!("{}k{i}:\n", " ".repeat(i))).collect();
+        let lines = Lines::of(steep.as_bytes());
+        assert_eq!((lines.find("k0.k1", 0), lines.0.len()), (Some(2), 33));
     }
 }

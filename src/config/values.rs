@@ -84,7 +84,10 @@ pub struct Secret(Box<str>);
 
 impl Secret {
     /// Shortest and longest token that is taken, in bytes.
-    pub const LENGTHS: std::ops::RangeInclusive<usize> = 8..=512;
+    pub const LENGTHS: std::ops::RangeInclusive<usize> = 1..=512;
+
+    /// Fewer characters than this can be guessed.
+    const SAFE: usize = 16;
 
     /// Takes a token: printable ASCII without blanks, since it travels in a header line.
     ///
@@ -107,6 +110,12 @@ impl Secret {
             )));
         }
         Ok(Self(text.into()))
+    }
+
+    /// Whether it is short enough to be guessed.
+    #[must_use]
+    pub const fn is_weak(&self) -> bool {
+        self.0.len() < Self::SAFE
     }
 
     /// The text itself.
@@ -429,7 +438,8 @@ mod tests {
             assert!(!secret.matches(wrong));
         }
         assert_eq!(format!("{secret:?}"), "(set)");
-        for bad in ["", "short", "has a blank", "zeile\u{e4}xxx", &"x".repeat(513)] {
+        assert!(secret.is_weak() && !Secret::parse("0123456789abcdef").unwrap().is_weak());
+        for bad in ["", "has a blank", "zeile\u{e4}xxx", &"x".repeat(513)] {
             let error = Secret::parse(bad).unwrap_err().to_string();
             assert!(bad.is_empty() || !error.contains(bad), "{error}");
         }

@@ -26,6 +26,9 @@ pub struct Machine {
     pub serial: Option<String>,
 }
 
+/// Memory of a machine that does not say: no bound.
+const UNKNOWN: Bytes = Bytes(u64::MAX);
+
 /// Largest file of the kernel's that is read here.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -36,13 +39,21 @@ impl Machine {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cores = affinity().unwrap_or(cores);
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { hostname, ..Self::at(Path::new("/"), u64::try_from(cores).unwrap_or(1)) }
+        let mut machine = Self::at(Path::new("/"), u64::try_from(cores).unwrap_or(1));
+        if machine.memory == UNKNOWN {
+            // Without /proc the kernel still answers.
+            let info = rustix::system::sysinfo();
+            // The kernel's long has 32 bits on 32-bit boards; this holds either.
+            let total = u128::from(info.totalram) * u128::from(info.mem_unit);
+            machine.memory = u64::try_from(total).map_or(UNKNOWN, Bytes);
+        }
+        Self { hostname, ..machine }
     }
 
     /// The one whose files are below `root`, and on whose `cores` this process may run.
     #[must_use]
     pub fn at(root: &Path, cores: u64) -> Self {
-        let total = meminfo(root).unwrap_or(Bytes(u64::MAX));
+        let total = meminfo(root).unwrap_or(UNKNOWN);
         let limits = Limits::of(root);
         let cores = MilliCpu(cores.saturating_mul(1000));
         Self {
@@ -294,7 +305,10 @@ mod tests {
             ],
         );
         assert_eq!((root.machine().cpu, root.machine().memory), (MilliCpu(4000), Bytes::kib(437_252)));
+        let long = Root::of("long", &[("proc/device-tree/model", &"x".repeat(100_000))]).machine();
+        assert_eq!(long.model.map(|model| model.len() as u64), Some(MAX_FILE));
         let nothing = Root::of("none", &[]).machine();
+        assert_eq!(nothing.memory, UNKNOWN);
         assert_eq!((nothing.model, nothing.hostname.as_str()), (None, ""));
     }
 

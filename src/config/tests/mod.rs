@@ -75,7 +75,7 @@ fn checked(text: &str) -> Vec<Finding> {
 /// A value that is not the default of a key, and what else it needs to be accepted.
 fn sample(key: &Key) -> (&'static str, &'static [&'static str]) {
     match (key.path, key.kind) {
-        ("API.Host", _) => ("0.0.0.0", &["API.Auth.Token=0123456789"]),
+        ("API.Host", _) => ("0.0.0.0", &["API.Auth.Token=0123456789abcdef"]),
         ("API.Auth.TokenFile", _) => ("", &[]),
         ("NameProvider", _) => ("hostname", &[]),
         ("JobAdmissionControl.Locality", _) => ("local", &[]),
@@ -420,12 +420,21 @@ fn an_api_for_others_needs_a_token() {
     let loaded = with(&[], &[("BACALHAU_API_AUTH_TOKEN_FILE", &file)]).unwrap();
     assert!(loaded.warnings.is_empty() && loaded.settings.api.token.is_some());
 
+    let weak = with(&["API.Auth.Token=guess"], &[]).unwrap();
+    assert_eq!(warnings(&weak), ["API.Auth.Token: the token is short enough to be guessed"]);
+
     let empty = dir.file("empty", "\n");
-    for (path, wanted) in [(empty.as_str(), "the token is empty"), ("/nonexistent/t", "cannot be read")] {
+    let long = dir.file("long", &"x".repeat(100_000));
+    for (path, wanted) in [
+        (long.as_str(), "520 characters; 1 to 512 are taken"),
+        (empty.as_str(), "the token is empty"),
+        ("/nonexistent/t", "cannot be read"),
+    ] {
         let refused = with(&[&format!("API.Auth.TokenFile={path}")], &[]).unwrap_err().to_string();
         assert!(refused.contains(wanted), "{refused}");
     }
-    let both = with(&["API.Auth.Token=0123456789", &format!("API.Auth.TokenFile={file}")], &[]).unwrap_err();
+    let both =
+        with(&["API.Auth.Token=0123456789abcdef", &format!("API.Auth.TokenFile={file}")], &[]).unwrap_err();
     assert!(both.to_string().contains("API.Auth.Token is set too"), "{both}");
 }
 
@@ -506,7 +515,7 @@ fn results_that_nobody_can_fetch_are_pointed_out() {
     };
     assert!(says(&["L.Address=board.lan"]));
     assert!(says(&["L.Address=public"]));
-    assert!(says(&["API.Host=0.0.0.0", "API.Auth.Token=0123456789"]));
+    assert!(says(&["API.Host=0.0.0.0", "API.Auth.Token=0123456789abcdef"]));
     assert!(!says(&["L.Address=board.lan", "L.Bind=0.0.0.0"]));
     assert!(!says(&["L.Address=board.lan:80"]));
     assert!(!says(&["L.Address=https://board.lan"]));
@@ -558,6 +567,14 @@ fn a_file_that_is_wrong_ten_thousand_times_gets_a_bounded_answer() {
     assert_eq!(found.last().unwrap().severity, Severity::Error);
     let twice = "a: 1\n".repeat(9_000);
     assert_eq!(checked(&twice).len(), MAX_FINDINGS + 1);
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    let mut env = env(&[]);
+    env.0.insert("BACALHAU_DIR".into(), std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xff]));
+    let refused = load(&cli(&[]), &env).unwrap_err().to_string();
+    assert_eq!(refused, "BACALHAU_DIR: DataDir: the variable is not UTF-8");
 }
 
 #[test]
