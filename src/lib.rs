@@ -2,6 +2,8 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod store;
 pub mod sys;

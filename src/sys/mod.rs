@@ -1,12 +1,16 @@
-//! What the machine gives: clock, disk space, interruption, metering, files that survive a power cut.
+//! What the machine gives: clock, disk space, cores and memory, interruption, metering, log lines,
+//! files that survive a power cut.
 
 pub mod clock;
 pub mod disk;
 pub mod fs;
 pub mod interrupt;
+pub mod logger;
+pub mod machine;
 pub mod meter;
 
 pub use clock::{Clock, FakeClock, SystemClock};
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
 pub use interrupt::{Cause, Interrupt, Registration};
+pub use machine::Machine;
 pub use meter::{Meter, OverLimit};
