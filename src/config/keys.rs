@@ -1,6 +1,6 @@
 //! What a key is: its path, what it holds, where it may be set, what it means. The keys themselves are in `table`.
 //!
-//! Loading, `config list`, `config check`, the manual and `config/default.yaml` all come from there.
+//! Loading, `config list`, `config check`, the manual and `default.yaml` all come from there.
 
 use super::kind::Kind;
 use super::table::GROUPS;

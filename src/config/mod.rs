@@ -34,4 +34,4 @@ pub use tree::{MAX_BRACKETS, MAX_FILE, MAX_NODES};
 pub use values::{AddressWord, Advertise, Host, LocalPath, Scale, Secret, ValueError};
 
 /// Every setting with its meaning and its default, as a file that could be used.
-pub const DEFAULT_FILE: &str = include_str!("../../config/default.yaml");
+pub const DEFAULT_FILE: &str = include_str!("default.yaml");
