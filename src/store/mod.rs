@@ -7,9 +7,11 @@ mod backend;
 #[cfg(test)]
 mod conformance;
 mod executions;
+mod held;
 mod jobs;
 mod keys;
 mod memory;
+mod redb;
 mod writer;
 
 use std::ops::ControlFlow;
@@ -24,6 +26,7 @@ pub use backend::{Backend, Change, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
 pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery};
 pub use memory::MemoryBackend;
+pub use redb::RedbBackend;
 use writer::Writer;
 pub use writer::{QUEUE_MAX, QUEUE_MAX_BYTES, Ticket};
 
@@ -54,7 +57,7 @@ pub enum StoreError {
         path: PathBuf,
         /// Why not.
         #[source]
-        cause: Arc<redb::Error>,
+        cause: Arc<::redb::Error>,
     },
     /// A later version of this program wrote the file; it was left as it is.
     #[error(
@@ -187,14 +190,10 @@ pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
     Stores::over(executions, jobs, settings.flush_after)
 }
 
-fn open_place(place: &Place, _cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
+fn open_place(place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
     match place {
         Place::Memory => Ok(Arc::new(MemoryBackend::new())),
-        Place::Redb(path) => Err(StoreError::Io {
-            action: "open",
-            path: path.clone(),
-            cause: Arc::new(std::io::ErrorKind::Unsupported.into()),
-        }),
+        Place::Redb(path) => Ok(Arc::new(RedbBackend::open(path, cache)?)),
     }
 }
 
