@@ -2,5 +2,7 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod engine;
+pub mod input;
 pub mod model;
 pub mod sys;
