@@ -4,6 +4,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod engine;
+pub mod input;
 pub mod model;
 pub mod store;
 pub mod sys;

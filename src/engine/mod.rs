@@ -1,0 +1,148 @@
+//! Runs a WASM module in a sandbox: WASI preview 1, memory and disk limits, a stop that really stops.
+//!
+//! Two engines, one behaviour: `compiled` is wasmtime with its compiler (64-bit targets), `interpreted` is wasmi
+//! (where there is no compiler back end, and in small builds). What a guest sees of the host is in [`wasi`], written
+//! once. The behaviour suite runs over both.
+//!
+//! How a guest ends:
+//! * by `proc_exit`, or by returning from its entry function (exit code 0): the run completed, whatever the code;
+//! * by a trap: the run completed with exit code 1, and standard error ends with a line `wasm trap: ...`;
+//! * by a trap after it was refused memory, by writing too much, or by an [`Interrupt`]: a [`Failure`] that says so.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{Bytes, Failure, ResultPath, WasmSpec};
+use crate::sys::{Interrupt, Meter};
+
+#[cfg(any(feature = "wasm", feature = "interpreter"))]
+mod ending;
+#[cfg(any(feature = "wasm", feature = "interpreter"))]
+mod limits;
+#[cfg(any(feature = "wasm", feature = "interpreter"))]
+mod module;
+mod scratch;
+#[cfg(any(feature = "wasm", feature = "interpreter"))]
+mod wasi;
+
+#[cfg(all(feature = "wasm", target_pointer_width = "64"))]
+pub mod compiled;
+#[cfg(any(feature = "interpreter", all(feature = "wasm", not(target_pointer_width = "64"))))]
+pub mod interpreted;
+
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+pub mod testing;
+
+pub use scratch::{Scratch, over_limit};
+
+/// Stack that the thread which calls [`Engine::run`] must have: the guest's own (see `compiled`), the compiler's and
+/// the host functions'. Only what is touched counts.
+pub const THREAD_STACK: usize = 4 << 20;
+
+/// Runs guests.
+pub trait Engine: Send + Sync {
+    /// What it is built on, for people.
+    fn name(&self) -> &'static str;
+
+    /// Runs one guest to its end, on the calling thread (see [`THREAD_STACK`]). Returns its exit code. What it wrote
+    /// to its streams is in the scratch directory, also when this fails.
+    ///
+    /// # Errors
+    /// The module cannot be run, the guest was stopped, or it went beyond a limit.
+    fn run(&self, run: &Run) -> Result<i32, Failure>;
+}
+
+/// The engines of this build, the best first; none in a build without WASM.
+#[must_use]
+pub fn engines() -> Vec<Arc<dyn Engine>> {
+    vec![
+        #[cfg(all(feature = "wasm", target_pointer_width = "64"))]
+        Arc::new(compiled::Compiled::new()),
+        #[cfg(any(feature = "interpreter", all(feature = "wasm", not(target_pointer_width = "64"))))]
+        Arc::new(interpreted::Interpreted::new()),
+    ]
+}
+
+/// One guest to run.
+#[derive(Debug)]
+pub struct Run {
+    /// Its directory, created.
+    pub scratch: Scratch,
+    /// Entry function and parameters are taken from here.
+    pub spec: WasmSpec,
+    /// The program.
+    pub module: ModuleFile,
+    /// Modules that it imports from, instantiated in this order.
+    pub imports: Vec<ImportFile>,
+    /// Its environment, see [`environment`].
+    pub env: BTreeMap<String, String>,
+    /// What is mounted into its tree.
+    pub inputs: Vec<Mount>,
+    /// Output directories: mounted at their path, and at `/<name>` where nothing else is.
+    pub outputs: Vec<ResultPath>,
+    /// Linear memory that it may have, at most 4 GiB.
+    pub memory: Bytes,
+    /// Counts what it writes.
+    pub meter: Arc<Meter>,
+    /// Stops it.
+    pub interrupt: Interrupt,
+    /// Bytes kept of each of standard output and standard error.
+    pub stream_cap: Bytes,
+}
+
+/// A module, open.
+#[derive(Debug, Clone)]
+pub struct ModuleFile {
+    /// How the job names it, for messages.
+    pub name: String,
+    /// Its bytes.
+    pub file: Arc<File>,
+}
+
+/// A module that others import from.
+#[derive(Debug, Clone)]
+pub struct ImportFile {
+    /// Names under which its exports are imported: alias and path.
+    pub names: Vec<String>,
+    /// The module.
+    pub module: ModuleFile,
+}
+
+/// Something of the host in the guest's tree.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Absolute path in the guest.
+    pub guest: String,
+    /// Directory or regular file on the host.
+    pub host: PathBuf,
+    /// Whether the guest may change it.
+    pub writable: bool,
+    /// The host path, already open as it is needed: what was checked is then what is used.
+    pub handle: Option<Arc<File>>,
+}
+
+/// A job's environment (job-spec.md section 8): the task's, over it the engine's, over both the node's.
+#[must_use]
+pub fn environment(
+    task: &BTreeMap<String, String>,
+    engine: &BTreeMap<String, String>,
+    node: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut env = task.clone();
+    env.extend(engine.iter().map(|(k, v)| (k.clone(), v.clone())));
+    env.extend(node.iter().map(|(k, v)| (k.clone(), v.clone())));
+    env
+}
+
+/// Names of the variables that the node sets for every job, with their values in this order.
+pub const NODE_VARIABLES: [&str; 5] = [
+    "BACALHAU_EXECUTION_ID",
+    "BACALHAU_JOB_ID",
+    "BACALHAU_JOB_TYPE",
+    "BACALHAU_PARTITION_INDEX",
+    "BACALHAU_PARTITION_COUNT",
+];
