@@ -2,5 +2,6 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod archive;
 pub mod model;
 pub mod sys;
