@@ -4,4 +4,5 @@
 
 pub mod archive;
 pub mod model;
+pub mod store;
 pub mod sys;
