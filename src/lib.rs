@@ -2,6 +2,7 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod cli;
 pub mod model;
 pub mod sys;
 pub mod wire;
