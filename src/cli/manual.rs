@@ -119,7 +119,7 @@ mod tests {
     fn one_page_for_each_command() {
         let scratch = Scratch::new();
         run(&["man", "--dir", &scratch.path("man1")], b"", &|_| None).expect(0);
-        for name in ["codling.1", "codling-serve.1"] {
+        for name in ["codling.1", "codling-results-df.1", "codling-serve.1"] {
             let page = std::fs::read_to_string(scratch.path(&format!("man1/{name}"))).unwrap();
             assert!(page.contains(".SH NAME"), "{name}");
         }

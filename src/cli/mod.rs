@@ -21,6 +21,7 @@ pub mod exit;
 pub mod manual;
 pub mod node;
 pub mod out;
+pub mod results;
 pub mod serve;
 pub mod settings_args;
 pub mod target;
@@ -51,13 +52,15 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   codling serve                            run a node
-";
+  codling results df                       what is used, what is free, what goes next";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node until it is told to stop
     Serve(serve::ServeArgs),
+    /// Look after the results that a node keeps
+    Results(results::ResultsArgs),
     /// Show nodes
     Node(node::NodeArgs),
     /// Ask the node itself: alive, version, node
@@ -137,6 +140,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context<'_>) 
 fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Results(args) => results::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),
         Command::Config(args) => config::run(args),
