@@ -18,6 +18,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod exit;
+pub mod job;
 pub mod manual;
 pub mod node;
 pub mod out;
@@ -52,6 +53,8 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   codling serve                            run a node
+  codling job run --wait job.yaml          run a job and wait for its end
+  codling job get j-1a2b3c4d -o out        fetch, verify and unpack its result
   codling results df                       what is used, what is free, what goes next";
 
 /// What to do.
@@ -59,6 +62,8 @@ Examples:
 pub enum Command {
     /// Run a node until it is told to stop
     Serve(serve::ServeArgs),
+    /// Run jobs, look at them, fetch their results
+    Job(job::JobArgs),
     /// Look after the results that a node keeps
     Results(results::ResultsArgs),
     /// Show nodes
@@ -140,6 +145,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context<'_>) 
 fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> {
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Job(args) => job::run(args, context),
         Command::Results(args) => results::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),
@@ -190,10 +196,10 @@ mod tests {
     #[test]
     fn help_is_data_and_usage_errors_are_64() {
         let help = testing::run(&["--help"], b"", &|_| None).expect(0);
-        assert!(help.stdout().contains("codling serve"), "{}", help.stdout());
+        assert!(help.stdout().contains("codling job run --wait job.yaml"), "{}", help.stdout());
         let version = testing::run(&["--version"], b"", &|_| None).expect(0);
         assert_eq!(version.stdout(), format!("codling {}\n", env!("CARGO_PKG_VERSION")));
-        for wrong in [&["--nonsense"][..], &[]] {
+        for wrong in [&["--nonsense"][..], &[], &["job"], &["job", "list", "--limit", "x"]] {
             let captured = testing::run(wrong, b"", &|_| None).expect(64);
             assert!(captured.stderr().contains("--help"), "{}", captured.stderr());
             assert_eq!(captured.stdout(), "");
