@@ -119,7 +119,9 @@ mod tests {
     fn one_page_for_each_command() {
         let scratch = Scratch::new();
         run(&["man", "--dir", &scratch.path("man1")], b"", &|_| None).expect(0);
-        for name in ["codling.1", "codling-results-df.1", "codling-serve.1"] {
+        for name in
+            ["codling.1", "codling-job.1", "codling-job-run.1", "codling-results-df.1", "codling-serve.1"]
+        {
             let page = std::fs::read_to_string(scratch.path(&format!("man1/{name}"))).unwrap();
             assert!(page.contains(".SH NAME"), "{name}");
         }
@@ -129,7 +131,7 @@ mod tests {
     fn completions_know_the_commands() {
         for shell in ["bash", "zsh", "fish"] {
             let text = run(&["completions", shell], b"", &|_| None).expect(0).stdout();
-            assert!(text.contains("completions"), "{shell}");
+            assert!(text.contains("executions") && text.contains("id-only"), "{shell}");
         }
         run(&["completions", "tcsh"], b"", &|_| None).expect(64);
     }

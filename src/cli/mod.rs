@@ -199,7 +199,7 @@ mod tests {
         assert!(help.stdout().contains("codling job run --wait job.yaml"), "{}", help.stdout());
         let version = testing::run(&["--version"], b"", &|_| None).expect(0);
         assert_eq!(version.stdout(), format!("codling {}\n", env!("CARGO_PKG_VERSION")));
-        for wrong in [&["--nonsense"][..], &[], &["job"], &["job", "list", "--limit", "x"]] {
+        for wrong in [&["--nonsense"][..], &[], &["job"], &["job", "list", "--limit", "x"], &["job", "run"]] {
             let captured = testing::run(wrong, b"", &|_| None).expect(64);
             assert!(captured.stderr().contains("--help"), "{}", captured.stderr());
             assert_eq!(captured.stdout(), "");

@@ -1,14 +1,21 @@
 //! `codling job`: run jobs, look at them, fetch their results.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Context;
 use super::client::{Client, segment};
 use super::exit::{CliError, Exit};
 use super::target::ConnectArgs;
+use crate::model::units::parse_duration;
 
 mod describe;
+mod file;
 mod list;
+mod run;
+mod watch;
 
 /// Run jobs, look at them, fetch their results
 #[derive(Debug, Args)]
@@ -24,6 +31,8 @@ pub struct JobArgs {
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
+    /// Submit a job and print its id
+    Run(RunArgs),
     /// Show a job, its executions, its history and the beginning of its output
     Describe(OneJob),
     /// List jobs
@@ -34,6 +43,26 @@ pub enum JobCommand {
     History(HistoryArgs),
     /// Stop a job
     Stop(StopArgs),
+}
+
+/// Submit a job and print its id
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Job file in YAML or JSON; - is standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// Wait until the job ends, showing what happens to it; the exit status is 1 if it fails
+    #[arg(long)]
+    pub wait: bool,
+    /// As --wait, and print what the job's program wrote (its first 2 KiB)
+    #[arg(long)]
+    pub follow: bool,
+    /// Print the id only
+    #[arg(long)]
+    pub id_only: bool,
+    /// Stop waiting after this long (the job goes on); the exit status is then 124
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub wait_timeout: Option<Duration>,
 }
 
 /// One job.
@@ -168,6 +197,7 @@ pub struct StopArgs {
 pub fn run(args: &JobArgs, context: &Context<'_>) -> Result<Exit, CliError> {
     let client = Client::new(args.connect.target(context.env)?);
     match &args.command {
+        JobCommand::Run(args) => run::run(args, &client, context),
         JobCommand::Describe(args) => describe::describe(&args.id, &client, context),
         JobCommand::List(args) => list::jobs(args, &client, context),
         JobCommand::Executions(args) => list::executions(args, &client, context),
