@@ -2,7 +2,9 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod archive;
 pub mod cli;
 pub mod model;
+pub mod store;
 pub mod sys;
 pub mod wire;

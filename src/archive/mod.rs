@@ -1,0 +1,23 @@
+//! Packing a directory into a `.tar.gz` and back, as a stream, in constant memory.
+
+mod deflate;
+mod entries;
+mod gzip;
+mod header;
+mod links;
+mod names;
+pub mod pack;
+mod probe;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tree;
+pub mod unpack;
+mod walk;
+pub mod warning;
+
+pub use deflate::{Level, LevelError};
+pub use pack::{PackError, PackOptions, Packed, pack};
+pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
+pub use warning::{Oddity, Warning, Warnings};

@@ -1,0 +1,78 @@
+//! What a database is to the rest of the store: an ordered map of byte keys to byte values.
+
+use std::ops::ControlFlow;
+
+use super::StoreError;
+
+/// When a commit survives a power cut. Readers see it at once in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Together with the next durable commit of the same database.
+    Lazy,
+    /// When `commit` returns.
+    Durable,
+}
+
+/// One step of a transaction. Steps apply in order: later ones see what earlier ones did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Sets a key to a value. Setting it to the value that it has writes nothing.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes a key; one that is not there is no error.
+    Delete(Vec<u8>),
+    /// Removes all keys from the first (included) to the second (excluded).
+    DeleteRange(Vec<u8>, Vec<u8>),
+    /// Removes `key` if there is no key from `from` (included) to `to` (excluded): what nobody refers to goes.
+    DeleteOrphan {
+        /// What may go.
+        key: Vec<u8>,
+        /// Where the references to it begin.
+        from: Vec<u8>,
+        /// Where they end.
+        to: Vec<u8>,
+    },
+}
+
+impl Change {
+    /// Bytes of memory that the change's keys and values hold.
+    pub(super) fn weight(&self) -> u64 {
+        let bytes = match self {
+            Self::Put(a, b) | Self::DeleteRange(a, b) => a.len() + b.len(),
+            Self::Delete(key) => key.len(),
+            Self::DeleteOrphan { key, from, to } => key.len() + from.len() + to.len(),
+        };
+        bytes as u64
+    }
+}
+
+/// What a scan hands each entry to, in order; `Break` ends the scan. It must not call the database: a writer may
+/// be waiting for the scan to end.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// One database. Reads come from any thread and see whole transactions only; one thread commits.
+pub trait Backend: Send + Sync {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The database cannot be read, or is closed.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the entries from `from` (included) to `to` (excluded), in key order or against it, as of one instant.
+    ///
+    /// # Errors
+    /// The database cannot be read, or is closed.
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// Applies all changes or none. With [`Durability::Durable`] all earlier lazy commits become durable too,
+    /// also if there are no changes.
+    ///
+    /// # Errors
+    /// Nothing of it was applied.
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError>;
+
+    /// Makes everything durable and lets go of the file. Later calls get [`StoreError::Closed`].
+    ///
+    /// # Errors
+    /// What was committed lazily may be lost.
+    fn close(&self) -> Result<(), StoreError>;
+}

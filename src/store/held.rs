@@ -1,0 +1,175 @@
+//! Storage that keeps its hands still: what redb writes while it opens a file stays in memory until the file is
+//! known to be ours.
+//!
+//! redb writes as soon as it opens a file (a mark that it is open, a repair after a crash), and only then can be
+//! asked which schema is in it. A file of a later version must be left untouched, and so must one that turns out
+//! to be damaged.
+
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{BackendError, StorageBackend};
+
+/// What was to be done to the storage beneath.
+#[derive(Debug)]
+enum Step {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+    Sync,
+}
+
+/// The storage, and what has not been done to it yet.
+#[derive(Debug)]
+struct Inner<S> {
+    storage: S,
+    released: AtomicBool,
+    /// A repair writes a few pages; one for each region of 4 GiB at most.
+    held: Mutex<Vec<Step>>,
+}
+
+/// A storage whose writes are held back until [`Held::release`]. Clones share it.
+#[derive(Debug)]
+pub(super) struct Held<S>(Arc<Inner<S>>);
+
+impl<S> Clone for Held<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: StorageBackend> Held<S> {
+    /// Holds back what is written to `storage` from now on.
+    pub(super) fn new(storage: S) -> Self {
+        Self(Arc::new(Inner { storage, released: AtomicBool::new(false), held: Mutex::default() }))
+    }
+
+    /// Does what was held back, in its order, and holds nothing back from now on.
+    pub(super) fn release(&self) -> io::Result<()> {
+        let mut steps = self.steps();
+        for step in steps.drain(..) {
+            match step {
+                Step::Write(offset, data) => self.0.storage.write(offset, &data)?,
+                Step::SetLen(len) => self.0.storage.set_len(len)?,
+                Step::Sync => self.0.storage.sync_data()?,
+            }
+        }
+        *steps = Vec::new();
+        self.0.released.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the step is to be done now; it is remembered if not.
+    fn is_released(&self) -> bool {
+        self.0.released.load(Ordering::Acquire)
+    }
+}
+
+/// Lays what was written over what was read at `offset`, as far as they overlap.
+fn overlay(out: &mut [u8], offset: u64, written_at: u64, data: &[u8]) {
+    let (start, end) =
+        (offset.max(written_at), (offset + out.len() as u64).min(written_at + data.len() as u64));
+    if start < end {
+        // Both differences are below a slice's length.
+        let index = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
+        out[index(offset, start)..index(offset, end)]
+            .copy_from_slice(&data[index(written_at, start)..index(written_at, end)]);
+    }
+}
+
+impl<S: StorageBackend> StorageBackend for Held<S> {
+    fn len(&self) -> io::Result<u64> {
+        if self.is_released() {
+            return self.0.storage.len();
+        }
+        let len = self.0.storage.len()?;
+        Ok(self.steps().iter().fold(len, |len, step| match step {
+            Step::Write(offset, data) => len.max(offset + data.len() as u64),
+            Step::SetLen(len) => *len,
+            Step::Sync => len,
+        }))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.is_released() {
+            return self.0.storage.read(offset, out);
+        }
+        let end = offset + out.len() as u64;
+        if end > self.len()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let beneath = self.0.storage.len()?.clamp(offset, end) - offset;
+        let (old, new) = out.split_at_mut(usize::try_from(beneath).unwrap_or(usize::MAX));
+        self.0.storage.read(offset, old)?;
+        new.fill(0);
+        for step in self.steps().iter() {
+            match step {
+                Step::Write(at, data) => overlay(out, offset, *at, data),
+                // What was cut off is zero if it comes back.
+                Step::SetLen(len) => {
+                    let kept = len.clamp(&offset, &end) - offset;
+                    out[usize::try_from(kept).unwrap_or(usize::MAX)..].fill(0);
+                }
+                Step::Sync => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.is_released() {
+            return self.0.storage.set_len(len);
+        }
+        self.steps().push(Step::SetLen(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.is_released() {
+            return self.0.storage.sync_data();
+        }
+        self.steps().push(Step::Sync);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.is_released() {
+            return self.0.storage.write(offset, data);
+        }
+        self.steps().push(Step::Write(offset, data.to_vec()));
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.storage.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.storage.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.storage.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.storage.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.storage.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.storage.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.storage.query_lock_range(start, end)
+    }
+}

@@ -1,0 +1,482 @@
+//! `jobs.db`: the orchestrator role's jobs, their bodies, their executions and their history.
+//!
+//! | key | value |
+//! |---|---|
+//! | `JOB`, job, `RECORD` | [`JobRecord`] |
+//! | `JOB`, job, `ROW`, execution | [`ExecutionRow`] |
+//! | `JOB`, job, `EVENT`, sequence | [`HistoryEvent`] |
+//! | `BODY`, digest, `BYTES` | the job's body, as submitted; once, however many jobs share it |
+//! | `BODY`, digest, `USER`, job | empty; the body goes with its last user |
+//! | `EXECUTION`, execution | id of its job |
+//! | `NAME`, name, 0, job | empty; for jobs that have a name of their own |
+//! | `CREATED`, time, job | empty |
+//! | `ACTIVE`, job | empty; for every job that has not ended |
+//!
+//! What changes when a job moves on lies together: its record, rows and events. The newest entries of `CREATED`
+//! lie beside `ACTIVE`.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::model::{ExecutionId, ExecutionRow, HistoryEvent, JobDigest, JobId, JobRecord, JobSpec};
+
+use super::backend::{Backend, Change, Durability};
+use super::keys::{ID, Key, id_at};
+use super::writer::{Origin, Ticket, Writer};
+use super::{JOBS, StoreError, decode, encode, scan_keys, scan_values};
+
+const JOB: u8 = 0x10;
+const RECORD: u8 = 0;
+const ROW: u8 = 1;
+const EVENT: u8 = 2;
+const BODY: u8 = 0x11;
+const BYTES: u8 = 0;
+const USER: u8 = 1;
+const EXECUTION: u8 = 0x12;
+const NAME: u8 = 0x13;
+const CREATED: u8 = 0x14;
+const ACTIVE: u8 = 0x15;
+
+/// Characters of an id (without `j-`) that [`JobStore::find`] needs at least.
+pub const MIN_PREFIX: usize = 3;
+
+/// Ids that [`Found::Many`] lists at most.
+pub const MANY_MAX: usize = 16;
+
+/// Ids that a list reads at a time.
+const ID_CHUNK: usize = 64;
+
+/// The orchestrator role's database. Clones share it; reads block only as long as a page takes to read.
+#[derive(Clone)]
+pub struct JobStore {
+    db: Arc<dyn Backend>,
+    writer: Writer,
+}
+
+/// What was found for a user's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This job.
+    One(Box<JobRecord>),
+    /// None.
+    None,
+    /// Several; at most [`MANY_MAX`] are named.
+    Many(Vec<JobId>),
+}
+
+/// Which time a list is ordered by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ListOrder {
+    /// When a job was submitted.
+    #[default]
+    Created,
+    /// When it last changed.
+    Modified,
+}
+
+/// A page of a list of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Order, oldest first.
+    pub order: ListOrder,
+    /// Newest first instead.
+    pub reverse: bool,
+    /// How many of the jobs that pass the filter are left out at the beginning.
+    pub offset: u64,
+    /// How many jobs the page has at most.
+    pub limit: usize,
+}
+
+/// How many jobs there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// All.
+    pub total: u64,
+    /// Those that have not ended.
+    pub active: u64,
+}
+
+impl JobStore {
+    pub(super) fn new(db: Arc<dyn Backend>, writer: Writer) -> Self {
+        Self { db, writer }
+    }
+
+    /// The record of a job.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the record makes no sense.
+    pub fn get(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        let bytes = self.db.get(&Key::kind(JOB).id(id).byte(RECORD).done())?;
+        bytes.map(|bytes| decode(&bytes, || format!("the record of job {id}"))).transpose()
+    }
+
+    /// The job that a user means: by its whole id, else by its name, else by the beginning of its id (with or
+    /// without `j-`, at least [`MIN_PREFIX`] characters).
+    ///
+    /// # Errors
+    /// The database cannot be read, or the record makes no sense.
+    pub fn find(&self, text: &str) -> Result<Found, StoreError> {
+        if let Ok(id) = text.parse::<JobId>() {
+            if let Some(record) = self.get(&id)? {
+                return Ok(Found::One(Box::new(record)));
+            }
+        }
+        let by_name = Key::kind(NAME).text(text).range();
+        let mut ids =
+            scan_keys(&*self.db, by_name, MANY_MAX, |key| id_at(key, key.len().saturating_sub(ID)))?;
+        let digits = text.strip_prefix("j-").unwrap_or(text);
+        if ids.is_empty() && digits.len() >= MIN_PREFIX {
+            ids = self.ids_from(digits)?;
+        }
+        match ids.as_slice() {
+            [] => Ok(Found::None),
+            [id] => Ok(self.get(id)?.map_or(Found::None, |record| Found::One(Box::new(record)))),
+            _ => Ok(Found::Many(ids)),
+        }
+    }
+
+    /// The ids that begin with these digits, at most [`MANY_MAX`].
+    fn ids_from(&self, digits: &str) -> Result<Vec<JobId>, StoreError> {
+        let (mut from, to) = Key::kind(JOB).id_range(digits);
+        let mut found: Vec<JobId> = Vec::new();
+        while found.len() < MANY_MAX {
+            let next = scan_keys(&*self.db, (from, to.clone()), 1, |key| id_at::<JobId>(key, 1))?;
+            let Some(id) = next.into_iter().next() else { break };
+            // On to the next job: behind everything of this one.
+            from = Key::kind(JOB).id(&id).byte(u8::MAX).done();
+            if id.as_str()[2..].starts_with(digits) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// All jobs that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a record makes no sense.
+    pub fn active(&self) -> Result<Vec<JobRecord>, StoreError> {
+        let ids: Vec<JobId> =
+            scan_keys(&*self.db, Key::kind(ACTIVE).range(), usize::MAX, |key| id_at(key, 1))?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.get(&id)?.filter(|record| !record.state.is_terminal()));
+        }
+        found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(found)
+    }
+
+    /// A page of the jobs that pass the filter. Loads no bodies; holds the page in memory, and for
+    /// [`ListOrder::Modified`] an id and a time for each job there is.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a record makes no sense.
+    pub fn list(
+        &self,
+        query: &ListQuery,
+        filter: &mut dyn FnMut(&JobRecord) -> bool,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        let mut page = Page { left_out: query.offset, limit: query.limit, jobs: Vec::new() };
+        match query.order {
+            ListOrder::Created => self.each_id(query.reverse, |id| Ok(page.add(self.get(&id)?, filter)))?,
+            ListOrder::Modified => {
+                let mut times = Vec::new();
+                self.each_id(false, |id| {
+                    times.extend(self.get(&id)?.map(|record| (record.modified, record.id)));
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                times.sort_unstable();
+                if query.reverse {
+                    times.reverse();
+                }
+                for (_, id) in times {
+                    if page.add(self.get(&id)?, filter).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(page.jobs)
+    }
+
+    /// Hands over the ids of all jobs in the order of their submission. Reads [`ID_CHUNK`] at a time, so that
+    /// `visit` may read too: no scan is open then.
+    fn each_id(
+        &self,
+        reverse: bool,
+        mut visit: impl FnMut(JobId) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let (mut from, mut to) = Key::kind(CREATED).range();
+        loop {
+            let mut keys = Vec::new();
+            self.db.scan(&from, &to, reverse, &mut |key, _| {
+                keys.push(key.to_vec());
+                if keys.len() < ID_CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            let Some(last) = keys.last().cloned() else { return Ok(()) };
+            for key in keys {
+                if visit(id_at(&key, 1 + size_of::<u64>())?)?.is_break() {
+                    return Ok(());
+                }
+            }
+            if reverse {
+                to = last;
+            } else {
+                from = last;
+                from.push(0);
+            }
+        }
+    }
+
+    /// A job's body.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the bytes are not those that have the digest.
+    pub fn body(&self, digest: &JobDigest) -> Result<Option<Arc<JobSpec>>, StoreError> {
+        let Some(bytes) = self.db.get(&Key::kind(BODY).digest(digest).byte(BYTES).done())? else {
+            return Ok(None);
+        };
+        let what = || format!("the job body with digest {digest}");
+        if JobDigest::of(&bytes) != *digest {
+            return Err(StoreError::Corrupt { what: what(), cause: None });
+        }
+        decode(&bytes, what).map(|spec| Some(Arc::new(spec)))
+    }
+
+    /// All executions of a job, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a row makes no sense.
+    pub fn executions(&self, job: &JobId) -> Result<Vec<ExecutionRow>, StoreError> {
+        let mut found: Vec<ExecutionRow> = Vec::new();
+        scan_values(&*self.db, Key::kind(JOB).id(job).byte(ROW).range(), false, |_, row| {
+            found.push(row);
+            ControlFlow::Continue(())
+        })?;
+        found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(found)
+    }
+
+    /// The row of an execution.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the row makes no sense.
+    pub fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
+        let Some(job) = self.db.get(&Key::kind(EXECUTION).id(id).done())? else { return Ok(None) };
+        let job: JobId = id_at(&job, 0)?;
+        let bytes = self.db.get(&Key::kind(JOB).id(&job).byte(ROW).id(id).done())?;
+        bytes.map(|bytes| decode(&bytes, || format!("the row of execution {id}"))).transpose()
+    }
+
+    /// The events of a job after that sequence number, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an event makes no sense.
+    pub fn history(&self, job: &JobId, after: u64, limit: usize) -> Result<Vec<HistoryEvent>, StoreError> {
+        let mut found = Vec::new();
+        let Some(first) = after.checked_add(1) else { return Ok(found) };
+        let (_, to) = Key::kind(JOB).id(job).byte(EVENT).range();
+        let from = Key::kind(JOB).id(job).byte(EVENT).number(first).done();
+        if limit > 0 {
+            scan_values(&*self.db, (from, to), false, |_, event| {
+                found.push(event);
+                if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// The sequence number of a job's last event; 0 if there is none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn last_seq(&self, job: &JobId) -> Result<u64, StoreError> {
+        let (from, to) = Key::kind(JOB).id(job).byte(EVENT).range();
+        let mut last = 0;
+        self.db.scan(&from, &to, true, &mut |key, _| {
+            let number = key.last_chunk::<8>().copied().unwrap_or_default();
+            last = u64::from_be_bytes(number);
+            ControlFlow::Break(())
+        })?;
+        Ok(last)
+    }
+
+    /// How many jobs there are.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn counts(&self) -> Result<JobCounts, StoreError> {
+        let count = |kind| {
+            let (from, to) = Key::kind(kind).range();
+            let mut count = 0;
+            self.db.scan(&from, &to, false, &mut |_, _| {
+                count += 1;
+                ControlFlow::Continue(())
+            })?;
+            Ok::<u64, StoreError>(count)
+        };
+        Ok(JobCounts { total: count(CREATED)?, active: count(ACTIVE)? })
+    }
+
+    /// An empty set of changes, to be filled and written.
+    #[must_use]
+    pub fn change(&self) -> JobChange {
+        JobChange::default()
+    }
+
+    /// Writes the changes, all or none; they are durable when the ticket says so.
+    /// Refused with [`StoreError::Busy`] if too much is waiting.
+    pub fn write(&self, change: JobChange) -> Ticket {
+        self.submit(change, Durability::Durable, Origin::Outside)
+    }
+
+    /// As [`Self::write`], but never refused for being busy: for the node's own running work, which waits for
+    /// each write before its next.
+    pub fn write_internal(&self, change: JobChange) -> Ticket {
+        self.submit(change, Durability::Durable, Origin::Inside)
+    }
+
+    /// Writes the changes, all or none; readers see them when the ticket says so, and they become durable with the
+    /// next durable write or a little later. Never refused for being busy; for the node's own running work.
+    pub fn write_lazy(&self, change: JobChange) -> Ticket {
+        self.submit(change, Durability::Lazy, Origin::Inside)
+    }
+
+    fn submit(&self, change: JobChange, durability: Durability, origin: Origin) -> Ticket {
+        match change.0 {
+            Ok(changes) => self.writer.submit(JOBS, changes, durability, origin),
+            Err(error) => Ticket::answered(Err(error)),
+        }
+    }
+}
+
+/// A page that is being filled.
+struct Page {
+    left_out: u64,
+    limit: usize,
+    jobs: Vec<JobRecord>,
+}
+
+impl Page {
+    fn add(
+        &mut self,
+        record: Option<JobRecord>,
+        filter: &mut dyn FnMut(&JobRecord) -> bool,
+    ) -> ControlFlow<()> {
+        if self.jobs.len() >= self.limit {
+            return ControlFlow::Break(());
+        }
+        if let Some(record) = record.filter(|record| filter(record)) {
+            match self.left_out.checked_sub(1) {
+                Some(less) => self.left_out = less,
+                None => self.jobs.push(record),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Changes to the orchestrator role's database that belong together.
+#[derive(Debug)]
+#[must_use = "changes do nothing until they are written"]
+pub struct JobChange(Result<Vec<Change>, StoreError>);
+
+impl Default for JobChange {
+    fn default() -> Self {
+        Self(Ok(Vec::new()))
+    }
+}
+
+impl JobChange {
+    /// Stores a record in place of the one with its id, if there is one. A job's name and the time of its
+    /// submission never change.
+    pub fn put_job(&mut self, record: &JobRecord) {
+        let id = &record.id;
+        let value = encode(record, || format!("the record of job {id}"));
+        self.extend(value.map(|value| {
+            let active = Key::kind(ACTIVE).id(id).done();
+            let mut changes = vec![
+                Change::Put(Key::kind(JOB).id(id).byte(RECORD).done(), value),
+                Change::Put(created_key(record), Vec::new()),
+                Change::Put(user_key(record), Vec::new()),
+                if record.state.is_terminal() {
+                    Change::Delete(active)
+                } else {
+                    Change::Put(active, Vec::new())
+                },
+            ];
+            changes.extend(name_key(record).map(|key| Change::Put(key, Vec::new())));
+            changes
+        }));
+    }
+
+    /// Stores a body: the bytes that [`JobSpec::encode`] made, and their digest. In the same change as the first
+    /// job that has it.
+    pub fn put_body(&mut self, digest: &JobDigest, bytes: &[u8]) {
+        let key = Key::kind(BODY).digest(digest).byte(BYTES).done();
+        self.extend(Ok(vec![Change::Put(key, bytes.to_vec())]));
+    }
+
+    /// Stores an execution's row in place of the one with its id, if there is one.
+    pub fn put_execution(&mut self, row: &ExecutionRow) {
+        let (id, job) = (&row.id, &row.job_id);
+        let value = encode(row, || format!("the row of execution {id}"));
+        self.extend(value.map(|value| {
+            vec![
+                Change::Put(Key::kind(JOB).id(job).byte(ROW).id(id).done(), value),
+                Change::Put(Key::kind(EXECUTION).id(id).done(), Key::kind(0).id(job).done().split_off(1)),
+            ]
+        }));
+    }
+
+    /// Stores an event under its sequence number.
+    pub fn put_history(&mut self, job: &JobId, event: &HistoryEvent) {
+        let key = Key::kind(JOB).id(job).byte(EVENT).number(event.seq).done();
+        let value = encode(event, || format!("event {} of job {job}", event.seq));
+        self.extend(value.map(|value| vec![Change::Put(key, value)]));
+    }
+
+    /// Removes a job with its history and the rows of its executions, which are given; and its body if no other
+    /// job has the same.
+    pub fn delete_job(&mut self, record: &JobRecord, executions: &[ExecutionRow]) {
+        let id = &record.id;
+        let (from, to) = Key::kind(JOB).id(id).range();
+        let (users, users_end) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
+        let mut changes = vec![
+            Change::DeleteRange(from, to),
+            Change::Delete(created_key(record)),
+            Change::Delete(Key::kind(ACTIVE).id(id).done()),
+            Change::Delete(user_key(record)),
+            Change::DeleteOrphan {
+                key: Key::kind(BODY).digest(&record.digest).byte(BYTES).done(),
+                from: users,
+                to: users_end,
+            },
+        ];
+        changes.extend(name_key(record).map(Change::Delete));
+        changes.extend(executions.iter().map(|row| Change::Delete(Key::kind(EXECUTION).id(&row.id).done())));
+        self.extend(Ok(changes));
+    }
+
+    fn extend(&mut self, more: Result<Vec<Change>, StoreError>) {
+        match (&mut self.0, more) {
+            (Ok(changes), Ok(more)) => changes.extend(more),
+            (Ok(_), Err(error)) => self.0 = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn created_key(record: &JobRecord) -> Vec<u8> {
+    Key::kind(CREATED).time(record.created).id(&record.id).done()
+}
+
+fn user_key(record: &JobRecord) -> Vec<u8> {
+    Key::kind(BODY).digest(&record.digest).byte(USER).id(&record.id).done()
+}
+
+/// Where the name leads to the job; a job whose name is its id needs no second way.
+fn name_key(record: &JobRecord) -> Option<Vec<u8>> {
+    let named = record.name != record.id.as_str();
+    named.then(|| Key::kind(NAME).text(&record.name).id(&record.id).done())
+}

@@ -1,0 +1,311 @@
+//! The node's memory: executions and results in one database, jobs and their history in another.
+//!
+//! Both are ordered maps behind [`Backend`]: redb files, or memory. Reads go straight to them from any thread;
+//! one thread (`store`) writes, see [`Ticket`]. Everything stored is JSON of the [`crate::model`] types.
+
+mod backend;
+#[cfg(test)]
+mod conformance;
+mod executions;
+mod held;
+mod jobs;
+mod keys;
+mod memory;
+mod redb;
+mod writer;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::model::Bytes;
+
+pub use backend::{Backend, Change, Durability, Visit};
+pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
+pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery};
+pub use memory::MemoryBackend;
+pub use redb::RedbBackend;
+use writer::Writer;
+pub use writer::{QUEUE_MAX, QUEUE_MAX_BYTES, Ticket};
+
+/// The version of the keys and values that this program writes.
+pub const SCHEMA: u32 = 1;
+
+/// Why the store could not do what it was asked to. Clones share their cause.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refused something outside a database.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// A database file failed.
+    #[error("cannot {action} database {}", path.display())]
+    Redb {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: Arc<::redb::Error>,
+    },
+    /// A later version of this program wrote the file; it was left as it is.
+    #[error(
+        "database {} has schema {found}, this version knows only {known}: use the version that wrote it, or another file",
+        path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The newest schema that this program knows: [`SCHEMA`].
+        known: u32,
+    },
+    /// Another process has the file open.
+    #[error("database {} is in use by another process: stop that one, or use another file", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was read makes no sense.
+    #[error("{what} is damaged or is not what it should be")]
+    Corrupt {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A value could not be turned into JSON.
+    #[error("cannot encode {what}")]
+    Encode {
+        /// Which.
+        what: String,
+        /// Why not.
+        #[source]
+        cause: Arc<serde_json::Error>,
+    },
+    /// Too many writes are waiting: come again.
+    #[error("the store is busy: {QUEUE_MAX} writes are waiting")]
+    Busy,
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A commit panicked: a bug. Nothing of it was stored.
+    #[error("the store failed: {what}")]
+    Panicked {
+        /// What the panic said.
+        what: String,
+    },
+    /// The writer thread could not be started.
+    #[error("cannot start the store's thread")]
+    Thread {
+        /// Why not.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+}
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A redb file, made with its directories if it is not there.
+    Redb(PathBuf),
+    /// Memory: gone when the store is closed.
+    Memory,
+}
+
+/// How the store is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The compute role's executions and the results ledger.
+    pub executions: Place,
+    /// The orchestrator role's jobs and their history.
+    pub jobs: Place,
+    /// Memory for each database's page cache.
+    pub cache: Bytes,
+    /// How long a lazy commit may wait for a durable one before one is made for its sake.
+    pub flush_after: Duration,
+}
+
+impl StoreSettings {
+    /// Memory for each database's page cache, if nothing else is said.
+    pub const DEFAULT_CACHE: Bytes = Bytes::kib(256);
+    /// How long a lazy commit waits, if nothing else is said.
+    pub const DEFAULT_FLUSH_AFTER: Duration = Duration::from_secs(1);
+
+    /// Both databases at these places, the rest by default.
+    #[must_use]
+    pub fn new(executions: Place, jobs: Place) -> Self {
+        Self { executions, jobs, cache: Self::DEFAULT_CACHE, flush_after: Self::DEFAULT_FLUSH_AFTER }
+    }
+
+    /// Both databases in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::new(Place::Memory, Place::Memory)
+    }
+}
+
+/// What the store has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Durable commits of both databases, each one `fdatasync`.
+    pub commits: u64,
+    /// Commits that left it to a later one to become durable.
+    pub lazy_commits: u64,
+    /// Batches that wait now.
+    pub waiting: u64,
+}
+
+/// The open store. Dropping it closes it, too, but only [`Stores::close`] tells whether that went well.
+pub struct Stores {
+    /// Executions and the results ledger.
+    pub executions: ExecutionStore,
+    /// Jobs and their history.
+    pub jobs: JobStore,
+    writer: Writer,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+/// Opens both databases and starts the writer.
+///
+/// # Errors
+/// A file is locked, damaged, from a later version, or cannot be made or read. Files that were there before are
+/// left untouched then.
+pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
+    let executions = open_place(&settings.executions, settings.cache)?;
+    let jobs = open_place(&settings.jobs, settings.cache)?;
+    Stores::over(executions, jobs, settings.flush_after)
+}
+
+fn open_place(place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
+    match place {
+        Place::Memory => Ok(Arc::new(MemoryBackend::new())),
+        Place::Redb(path) => Ok(Arc::new(RedbBackend::open(path, cache)?)),
+    }
+}
+
+/// Positions of the databases in the writer.
+const EXECUTIONS: usize = 0;
+const JOBS: usize = 1;
+
+impl Stores {
+    /// A store over two back ends; this is how tests bring their own.
+    ///
+    /// # Errors
+    /// The writer thread cannot be started.
+    pub fn over(
+        executions: Arc<dyn Backend>,
+        jobs: Arc<dyn Backend>,
+        flush_after: Duration,
+    ) -> Result<Self, StoreError> {
+        let (writer, thread) = Writer::start(vec![Arc::clone(&executions), Arc::clone(&jobs)], flush_after)?;
+        Ok(Self {
+            executions: ExecutionStore::new(executions, writer.clone()),
+            jobs: JobStore::new(jobs, writer.clone()),
+            writer,
+            thread: Some(thread),
+        })
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.writer.stats()
+    }
+
+    /// Commits what waits, makes everything durable, lets go of the files and ends the thread. Clones of the two
+    /// stores get [`StoreError::Closed`] from then on.
+    ///
+    /// # Errors
+    /// A database could not be flushed: what was written lazily may be lost.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StoreError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.writer.close();
+        thread.join().unwrap_or_else(|_| Err(StoreError::Panicked { what: "the store's thread".into() }))
+    }
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut() {
+            log::error!(target: "store", "closing the store: {error}");
+        }
+    }
+}
+
+/// Reads a stored value.
+fn decode<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    what: impl FnOnce() -> String,
+) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes)
+        .map_err(|cause| StoreError::Corrupt { what: what(), cause: Some(Arc::new(cause)) })
+}
+
+/// Writes a value to be stored.
+fn encode<T: serde::Serialize>(value: &T, what: impl FnOnce() -> String) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|cause| StoreError::Encode { what: what(), cause: Arc::new(cause) })
+}
+
+/// Visits the entries of a range; ends at the first error.
+fn scan_results(
+    db: &dyn Backend,
+    (from, to): (Vec<u8>, Vec<u8>),
+    reverse: bool,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    db.scan(&from, &to, reverse, &mut |key, value| {
+        visit(key, value).unwrap_or_else(|error| {
+            result = Err(error);
+            ControlFlow::Break(())
+        })
+    })?;
+    result
+}
+
+/// Visits the values of a range, decoded.
+fn scan_values<T: serde::de::DeserializeOwned>(
+    db: &dyn Backend,
+    range: (Vec<u8>, Vec<u8>),
+    reverse: bool,
+    mut visit: impl FnMut(&[u8], T) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    scan_results(db, range, reverse, |key, value| {
+        Ok(visit(key, decode(value, || format!("the record with key {key:02x?}"))?))
+    })
+}
+
+/// What `read` makes of the keys of a range, at most `limit`.
+fn scan_keys<T>(
+    db: &dyn Backend,
+    range: (Vec<u8>, Vec<u8>),
+    limit: usize,
+    read: impl Fn(&[u8]) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut found = Vec::new();
+    if limit > 0 {
+        scan_results(db, range, false, |key, _| {
+            found.push(read(key)?);
+            Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+    }
+    Ok(found)
+}

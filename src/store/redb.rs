@@ -1,0 +1,301 @@
+//! The database that lasts: a redb file with one table, so that a commit touches as few pages as can be.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use ::redb::backends::FileBackend;
+use ::redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use crate::model::Bytes;
+use crate::sys;
+
+use super::backend::{Backend, Change, Durability, Visit};
+use super::held::Held;
+use super::{SCHEMA, StoreError};
+
+/// The table of all entries.
+const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("codling");
+
+/// What describes the file; written once. Its presence costs later commits nothing.
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("codling-meta");
+
+/// Where [`META`] has the schema's version: a decimal number.
+const SCHEMA_KEY: &str = "schema";
+
+/// A redb file.
+pub struct RedbBackend {
+    path: PathBuf,
+    /// `None` once closed.
+    db: RwLock<Option<Database>>,
+}
+
+impl RedbBackend {
+    /// Opens a file with that much memory for its page cache. If it is not there or empty, it is made, readable
+    /// by its owner only; at the path there is never a file that is not whole.
+    ///
+    /// # Errors
+    /// The file is locked, damaged, from a later version (it is left untouched then), or cannot be made or read.
+    pub fn open(path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+        let failed = |action| io_error(action, path);
+        match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                return Err(corrupt(path, Some(io::Error::other("not a regular file"))));
+            }
+            Ok(found) if found.len() > 0 => {
+                let file =
+                    OpenOptions::new().read(true).write(true).open(path).map_err(failed("open database"))?;
+                Self::over(file_storage(file, path)?, path, cache)
+            }
+            Ok(_) => Self::create(path, cache),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path, cache),
+            Err(error) => Err(failed("open database")(error)),
+        }
+    }
+
+    /// Opens a database in any storage: an empty one becomes a new database. `path` is what messages call it.
+    ///
+    /// # Errors
+    /// The storage is locked, damaged, from a later version (it is left untouched then), or fails.
+    pub fn over(storage: impl StorageBackend, path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+        let held = Held::new(storage);
+        let db = builder(path, cache)
+            .create_with_backend(held.clone())
+            .map_err(|cause| open_error(path, cause.into()))?;
+        let schema = schema_of(&db, path)?;
+        if let Some(found) = schema.filter(|found| *found > SCHEMA) {
+            return Err(StoreError::NewerSchema { path: path.into(), found, known: SCHEMA });
+        }
+        held.release().map_err(io_error("write database", path))?;
+        if schema.is_none() {
+            initialise(&db).map_err(|cause| redb_error("write", path, cause))?;
+        }
+        Ok(Self { path: path.into(), db: RwLock::new(Some(db)) })
+    }
+
+    /// Makes a new file beside `path` and names it so once it is whole: a power cut leaves a database or none.
+    fn create(path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+        let failed = |action| io_error(action, path);
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        if let Some(directory) = directory {
+            sys::fs::create_private_dir(directory).map_err(io_error("create directory", directory))?;
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&partial)
+            .map_err(io_error("create", &partial))?;
+        // Whoever else makes this database at this moment holds the lock until it has its name.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.into() }),
+            Err(TryLockError::Error(cause)) => return Err(io_error("lock", &partial)(cause)),
+        }
+        if std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+            drop(file);
+            let _ = std::fs::remove_file(&partial);
+            return Self::open(path, cache);
+        }
+        // What an interrupted attempt left.
+        file.set_len(0).map_err(io_error("empty", &partial))?;
+        let backend = Self::over(file_storage(file, path)?, path, cache)?;
+        std::fs::rename(&partial, path).map_err(failed("create database"))?;
+        for directory in std::path::absolute(path).map_err(failed("find"))?.ancestors().skip(1) {
+            // A new directory is only as lasting as its entry in the one above; those far above are not new, and
+            // may not be readable.
+            if let Err(cause) = sys::fs::sync_dir(directory) {
+                log::debug!(target: "store", "cannot sync {}: {cause}", directory.display());
+            }
+        }
+        Ok(backend)
+    }
+
+    /// The open database, for as long as the guard lives.
+    fn open_db(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        // Only `close` writes, in one step: what a panic leaves is whole.
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed<E: Into<::redb::Error>>(&self, action: &'static str) -> impl Fn(E) -> StoreError {
+        move |cause| redb_error(action, &self.path, cause.into())
+    }
+}
+
+fn builder(path: &Path, cache: Bytes) -> Builder {
+    let name = path.display().to_string();
+    let mut builder = Builder::new();
+    builder.set_cache_size(usize::try_from(cache.0).unwrap_or(usize::MAX)).set_repair_callback(
+        move |session| {
+            let percent = session.progress() * 100.0;
+            log::warn!(target: "store", "database {name} was not closed: checking it ({percent:.0}%)");
+        },
+    );
+    builder
+}
+
+fn file_storage(file: File, path: &Path) -> Result<FileBackend, StoreError> {
+    FileBackend::new(file).map_err(|cause| open_error(path, cause.into()))
+}
+
+/// The schema of an open database; none if it is new.
+fn schema_of(db: &Database, path: &Path) -> Result<Option<u32>, StoreError> {
+    let failed = |cause: ::redb::Error| redb_error("read", path, cause);
+    let foreign = |why| corrupt(path, Some(io::Error::other(why)));
+    let read = db.begin_read().map_err(|cause| failed(cause.into()))?;
+    let meta = match read.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => {
+            let others = read.list_tables().map_err(|cause| failed(cause.into()))?.next().is_some();
+            return if others { Err(foreign("it was made by another program")) } else { Ok(None) };
+        }
+        Err(cause) => return Err(failed(cause.into())),
+    };
+    let value = meta.get(SCHEMA_KEY).map_err(|cause| failed(cause.into()))?;
+    let value = value.ok_or_else(|| foreign("it names no schema"))?;
+    let number = value.value().parse().map_err(|_| foreign("its schema is not a number"))?;
+    Ok(Some(number))
+}
+
+/// Makes a new database ours: both tables, and the schema that we write.
+fn initialise(db: &Database) -> Result<(), ::redb::Error> {
+    let write = db.begin_write()?;
+    write.open_table(TABLE)?;
+    write.open_table(META)?.insert(SCHEMA_KEY, SCHEMA.to_string().as_str())?;
+    Ok(write.commit()?)
+}
+
+fn corrupt(path: &Path, cause: Option<io::Error>) -> StoreError {
+    StoreError::Corrupt {
+        what: format!("database {}", path.display()),
+        cause: cause.map(|cause| Arc::new(cause) as Arc<_>),
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |cause| StoreError::Io { action, path: path.into(), cause: Arc::new(cause) }
+}
+
+/// What went wrong with an open database.
+fn redb_error(action: &'static str, path: &Path, cause: ::redb::Error) -> StoreError {
+    use ::redb::Error as E;
+    match cause {
+        E::DatabaseAlreadyOpen => StoreError::Locked { path: path.into() },
+        E::DatabaseClosed => StoreError::Closed,
+        E::Corrupted(_) | E::UpgradeRequired(_) => {
+            StoreError::Corrupt { what: format!("database {}", path.display()), cause: Some(Arc::new(cause)) }
+        }
+        cause => StoreError::Redb { action, path: path.into(), cause: Arc::new(cause) },
+    }
+}
+
+/// What went wrong with a database while it was opened: there, a file that ends too soon or begins with something
+/// else is no database.
+fn open_error(path: &Path, cause: ::redb::Error) -> StoreError {
+    match cause {
+        ::redb::Error::Io(cause)
+            if matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            corrupt(path, Some(cause))
+        }
+        cause => redb_error("open", path, cause),
+    }
+}
+
+type Entries<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
+
+/// One step of a transaction. What would change nothing touches no page.
+fn apply(table: &mut Entries<'_>, change: &Change) -> Result<(), ::redb::StorageError> {
+    match change {
+        Change::Put(key, value) => {
+            let same = table.get(key.as_slice())?.is_some_and(|old| old.value() == value.as_slice());
+            if !same {
+                table.insert(key.as_slice(), value.as_slice())?;
+            }
+        }
+        Change::Delete(key) => {
+            if table.get(key.as_slice())?.is_some() {
+                table.remove(key.as_slice())?;
+            }
+        }
+        Change::DeleteRange(from, to) => {
+            if !is_empty(table, from, to)? {
+                table.retain_in::<&[u8], _>(bounds(from, to), |_, _| false)?;
+            }
+        }
+        Change::DeleteOrphan { key, from, to } => {
+            if is_empty(table, from, to)? {
+                table.remove(key.as_slice())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `[from, to)`; nothing if they are the wrong way round.
+fn bounds<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    (Bound::Included(from), Bound::Excluded(to.max(from)))
+}
+
+fn is_empty(table: &Entries<'_>, from: &[u8], to: &[u8]) -> Result<bool, ::redb::StorageError> {
+    table.range::<&[u8]>(bounds(from, to))?.next().transpose().map(|first| first.is_none())
+}
+
+impl Backend for RedbBackend {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let guard = self.open_db();
+        let read = guard.as_ref().ok_or(StoreError::Closed)?.begin_read().map_err(self.failed("read"))?;
+        let table = read.open_table(TABLE).map_err(self.failed("read"))?;
+        let value = table.get(key).map_err(self.failed("read"))?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let guard = self.open_db();
+        let read = guard.as_ref().ok_or(StoreError::Closed)?.begin_read().map_err(self.failed("read"))?;
+        let table = read.open_table(TABLE).map_err(self.failed("read"))?;
+        let mut entries = table.range::<&[u8]>(bounds(from, to)).map_err(self.failed("read"))?;
+        while let Some(entry) = if reverse { entries.next_back() } else { entries.next() } {
+            let (key, value) = entry.map_err(self.failed("read"))?;
+            if visit(key.value(), value.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError> {
+        let guard = self.open_db();
+        let db = guard.as_ref().ok_or(StoreError::Closed)?;
+        let mut write: WriteTransaction = db.begin_write().map_err(self.failed("write"))?;
+        write
+            .set_durability(match durability {
+                Durability::Lazy => ::redb::Durability::None,
+                Durability::Durable => ::redb::Durability::Immediate,
+            })
+            .map_err(self.failed("write"))?;
+        if !changes.is_empty() {
+            let mut table = write.open_table(TABLE).map_err(self.failed("write"))?;
+            for change in changes {
+                apply(&mut table, change).map_err(self.failed("write"))?;
+            }
+        }
+        write.commit().map_err(self.failed("write"))
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        db.map_or(Ok(()), |db| db.close().map_err(self.failed("close")))
+    }
+}

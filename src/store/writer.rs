@@ -1,0 +1,320 @@
+//! The one thread that commits. It takes every batch that is waiting, makes one transaction of them for each
+//! database, and answers when that is done: what arrives together shares a commit.
+//!
+//! It sleeps without a timeout unless lazy commits wait to become durable: an idle store wakes up never and
+//! writes nothing.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::backend::{Backend, Change, Durability};
+use super::{Stats, StoreError};
+
+/// Batches that may wait; more from outside get [`StoreError::Busy`].
+pub const QUEUE_MAX: usize = 1024;
+
+/// Bytes of keys and values that may wait; more from outside get [`StoreError::Busy`].
+pub const QUEUE_MAX_BYTES: u64 = 4 << 20;
+
+/// Stack of the writer thread; redb needs less than half of it.
+const STACK: usize = 128 << 10;
+
+/// The answer to a write: wait for it by `.await`, or with [`Ticket::wait`] on a plain thread.
+///
+/// A dropped ticket takes nothing back.
+#[must_use = "a write may fail, and only its ticket says so"]
+#[derive(Debug)]
+pub struct Ticket(State);
+
+#[derive(Debug)]
+enum State {
+    Answered(Result<(), StoreError>),
+    Waiting(oneshot::Receiver<Result<(), StoreError>>),
+}
+
+impl Ticket {
+    /// A ticket that is answered already.
+    pub(super) fn answered(result: Result<(), StoreError>) -> Self {
+        Self(State::Answered(result))
+    }
+
+    /// Blocks until the write is committed. Not for threads that run a tokio runtime: it panics there.
+    ///
+    /// # Errors
+    /// The write was refused or failed; nothing of it was stored.
+    pub fn wait(self) -> Result<(), StoreError> {
+        match self.0 {
+            State::Answered(result) => result,
+            State::Waiting(answer) => answer.blocking_recv().unwrap_or(Err(StoreError::Closed)),
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match &mut self.0 {
+            State::Answered(result) => result.clone(),
+            State::Waiting(answer) => {
+                ready!(Pin::new(answer).poll(context)).unwrap_or(Err(StoreError::Closed))
+            }
+        };
+        self.0 = State::Answered(result.clone());
+        Poll::Ready(result)
+    }
+}
+
+/// Who asks for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody outside, who can be told to come again.
+    Outside,
+    /// The node's own running work, which cannot: each execution waits for its last write before its next, so
+    /// no more of these wait than a few for each execution that the node's capacity lets run.
+    Inside,
+}
+
+/// What one caller wants done to one database, whole or not at all.
+struct Batch {
+    database: usize,
+    changes: Vec<Change>,
+    durability: Durability,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Batch>,
+    bytes: u64,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    commits: AtomicU64,
+    lazy_commits: AtomicU64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is whole between statements: a panic elsewhere does not spoil it.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The callers' end of the writer; clones share one thread.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Shared>);
+
+impl Writer {
+    /// Starts the thread that writes to `databases`, which batches name by their position.
+    pub(super) fn start(
+        databases: Vec<Arc<dyn Backend>>,
+        flush_after: Duration,
+    ) -> Result<(Self, JoinHandle<Result<(), StoreError>>), StoreError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            commits: AtomicU64::new(0),
+            lazy_commits: AtomicU64::new(0),
+        });
+        let databases = databases.into_iter().map(|backend| Target { backend, lazy_since: None }).collect();
+        let thread = Thread { shared: Arc::clone(&shared), databases, flush_after };
+        let handle = std::thread::Builder::new()
+            .name("store".into())
+            .stack_size(STACK)
+            .spawn(move || thread.run())
+            .map_err(|cause| StoreError::Thread { cause: Arc::new(cause) })?;
+        Ok((Self(shared), handle))
+    }
+
+    /// Queues a batch. Batches for one database are applied in the order of these calls.
+    pub(super) fn submit(
+        &self,
+        database: usize,
+        changes: Vec<Change>,
+        durability: Durability,
+        origin: Origin,
+    ) -> Ticket {
+        let weight: u64 = changes.iter().map(Change::weight).sum();
+        let mut queue = self.0.lock();
+        if queue.closed {
+            return Ticket::answered(Err(StoreError::Closed));
+        }
+        let full = queue.waiting.len() >= QUEUE_MAX
+            || (!queue.waiting.is_empty() && queue.bytes.saturating_add(weight) > QUEUE_MAX_BYTES);
+        if full && origin == Origin::Outside {
+            return Ticket::answered(Err(StoreError::Busy));
+        }
+        let (answer, answered) = oneshot::channel();
+        queue.waiting.push_back(Batch { database, changes, durability, answer });
+        queue.bytes = queue.bytes.saturating_add(weight);
+        drop(queue);
+        self.0.changed.notify_one();
+        Ticket(State::Waiting(answered))
+    }
+
+    /// Lets the thread commit what waits, make everything durable, and end. Later batches are refused.
+    pub(super) fn close(&self) {
+        self.0.lock().closed = true;
+        self.0.changed.notify_one();
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            commits: self.0.commits.load(Ordering::Relaxed),
+            lazy_commits: self.0.lazy_commits.load(Ordering::Relaxed),
+            waiting: self.0.lock().waiting.len() as u64,
+        }
+    }
+}
+
+struct Target {
+    backend: Arc<dyn Backend>,
+    /// When the oldest lazy commit was made that is not durable yet.
+    lazy_since: Option<Instant>,
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    databases: Vec<Target>,
+    flush_after: Duration,
+}
+
+impl Thread {
+    fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            let (batches, closed) = self.next();
+            let idle = batches.is_empty();
+            self.commit_batches(batches);
+            self.flush_due();
+            if closed && idle {
+                return self.close();
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do: batches, a flush that is due, or the end.
+    fn next(&self) -> (VecDeque<Batch>, bool) {
+        let mut queue = self.shared.lock();
+        while queue.waiting.is_empty() && !queue.closed {
+            let due = self.databases.iter().filter_map(|target| target.lazy_since).min();
+            let Some(since) = due else {
+                queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = self.flush_after.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.bytes = 0;
+        (std::mem::take(&mut queue.waiting), queue.closed)
+    }
+
+    /// One transaction for each database that the batches name; then the answers.
+    fn commit_batches(&mut self, batches: VecDeque<Batch>) {
+        let mut groups: Vec<Group> = self.databases.iter().map(|_| Group::default()).collect();
+        for batch in batches {
+            match groups.get_mut(batch.database) {
+                Some(group) => group.add(batch),
+                None => drop(batch.answer.send(Err(StoreError::Closed))),
+            }
+        }
+        for (target, group) in self.databases.iter_mut().zip(groups) {
+            if group.answers.is_empty() {
+                continue;
+            }
+            let result = target.commit(&self.shared, &group.changes, group.durability());
+            for answer in group.answers {
+                // Who dropped the ticket does not want to know.
+                let _ = answer.send(result.clone());
+            }
+        }
+    }
+
+    /// Makes durable what has been lazy for long enough.
+    fn flush_due(&mut self) {
+        for target in &mut self.databases {
+            if target.lazy_since.is_some_and(|since| since.elapsed() >= self.flush_after) {
+                if let Err(error) = target.commit(&self.shared, &[], Durability::Durable) {
+                    // Nobody waits for this. The next durable commit or the close tries again and reports.
+                    log::error!(target: "store", "recent changes may not survive a power cut: {error}");
+                    target.lazy_since = None;
+                }
+            }
+        }
+    }
+
+    fn close(mut self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for target in &mut self.databases {
+            let flushed = match target.lazy_since {
+                Some(_) => target.commit(&self.shared, &[], Durability::Durable),
+                None => Ok(()),
+            };
+            result = result.and(flushed).and(target.backend.close());
+        }
+        result
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    changes: Vec<Change>,
+    durable: bool,
+    answers: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Group {
+    fn add(&mut self, batch: Batch) {
+        self.changes.extend(batch.changes);
+        self.durable |= batch.durability == Durability::Durable;
+        self.answers.push(batch.answer);
+    }
+
+    fn durability(&self) -> Durability {
+        if self.durable { Durability::Durable } else { Durability::Lazy }
+    }
+}
+
+impl Target {
+    fn commit(
+        &mut self,
+        shared: &Shared,
+        changes: &[Change],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        // A bug in a back end must not leave callers waiting for ever.
+        catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
+            .unwrap_or_else(|panic| Err(StoreError::Panicked { what: panic_text(&*panic) }))?;
+        match durability {
+            Durability::Durable => {
+                shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.lazy_since = None;
+            }
+            Durability::Lazy => {
+                shared.lazy_commits.fetch_add(1, Ordering::Relaxed);
+                self.lazy_since.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().map(String::from);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".into())
+}
