@@ -1,3 +1,7 @@
 //! The codling program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    codling::cli::main()
+}

@@ -2,12 +2,23 @@
 //!
 //! The facts are those of the published HTTP API of the 1.4 and 1.9 lines; [`Dialect`] says where the two differ.
 
+pub mod answers;
+pub mod api_error;
 pub mod dialect;
+pub mod execution_view;
 mod fields;
+pub mod history_view;
 pub mod job;
+pub mod job_view;
+pub mod node;
 mod task;
 pub mod tree;
 
+pub use api_error::{ApiError, Code};
 pub use dialect::Dialect;
+pub use execution_view::{ExecutionParts, ExecutionView, ResultView};
+pub use history_view::HistoryView;
 pub use job::{ReadJob, Reading, read_job};
+pub use job_view::JobView;
+pub use node::{AgentNode, BuildVersion, NodeFacts, NodeInfo, NodeState};
 pub use tree::{Tree, TreeError};

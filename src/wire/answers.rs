@@ -1,0 +1,257 @@
+//! Bodies of requests and answers that are no jobs, executions, history or nodes.
+//!
+//! What the command line reads back is decoded by these same types.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Bytes, DeletionReason, ResultEntry, ResultStatus, Timestamp};
+
+/// Answer to a submission.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SubmitAnswer {
+    /// The job's id.
+    #[serde(rename = "JobID")]
+    pub job_id: String,
+    /// An evaluation's id, for clients that want one.
+    #[serde(rename = "EvaluationID")]
+    pub evaluation_id: String,
+    /// What was ignored or changed.
+    pub warnings: Vec<String>,
+}
+
+/// Answer to a stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StopAnswer {
+    /// An evaluation's id; empty if there was nothing to stop.
+    #[serde(rename = "EvaluationID")]
+    pub evaluation_id: String,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Page<T> {
+    /// Where the next page begins; empty at the end.
+    #[serde(default)]
+    pub next_token: String,
+    /// The items.
+    pub items: Vec<T>,
+}
+
+impl<T> Page<T> {
+    /// The only page.
+    #[must_use]
+    pub const fn whole(items: Vec<T>) -> Self {
+        Self { next_token: String::new(), items }
+    }
+}
+
+/// Answer to `GET jobs/{id}`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JobAnswer<J, H, E> {
+    /// The job.
+    pub job: J,
+    /// Its history, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Page<H>>,
+    /// Its executions, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executions: Option<Page<E>>,
+}
+
+/// Why and when a result was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Deleted {
+    /// A stable word, e.g. `quota`.
+    pub reason: DeletionReason,
+    /// The same for people.
+    pub message: String,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// A published result, there or deleted, as the node's own endpoint lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ResultRow {
+    /// The execution that made it.
+    #[serde(rename = "ExecutionID")]
+    pub execution_id: String,
+    /// Its job.
+    #[serde(rename = "JobID")]
+    pub job_id: String,
+    /// Size of the archive in bytes.
+    pub size: u64,
+    /// Its digest.
+    #[serde(rename = "SHA256")]
+    pub sha256: String,
+    /// Published, RFC 3339.
+    pub created: String,
+    /// Where it is to be fetched now; empty if it was deleted.
+    #[serde(rename = "URL", default)]
+    pub url: String,
+    /// Seconds it is kept, if the job said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
+    /// Whether a pin holds it.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Until when, RFC 3339; for ever if it is pinned without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_until: Option<String>,
+    /// Why it is gone, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Deleted>,
+}
+
+impl ResultRow {
+    /// The row of a ledger entry; `url` only if it can be fetched.
+    #[must_use]
+    pub fn of(entry: &ResultEntry, url: String, now: Timestamp) -> Self {
+        let pinned = entry.is_pinned(now);
+        Self {
+            execution_id: entry.execution_id.to_string(),
+            job_id: entry.job_id.to_string(),
+            size: entry.size.0,
+            sha256: entry.sha256.hex(),
+            created: entry.created.rfc3339(),
+            url,
+            retention_seconds: entry.retention.map(|retention| retention.as_secs()),
+            pinned,
+            pinned_until: entry.pin.filter(|_| pinned).and_then(|pin| pin.until).map(Timestamp::rfc3339),
+            deleted: match entry.status {
+                ResultStatus::Stored => None,
+                ResultStatus::Deleted { reason, at } => {
+                    Some(Deleted { reason, message: reason.to_string(), at: at.rfc3339() })
+                }
+            },
+        }
+    }
+}
+
+/// A result that is to go, or has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeletionRow {
+    /// Which.
+    #[serde(rename = "ExecutionID")]
+    pub execution_id: String,
+    /// Its job.
+    #[serde(rename = "JobID")]
+    pub job_id: String,
+    /// What it frees, in bytes.
+    pub size: u64,
+    /// A stable word.
+    pub reason: DeletionReason,
+    /// The same for people.
+    pub message: String,
+}
+
+impl From<&crate::model::Deletion> for DeletionRow {
+    fn from(deletion: &crate::model::Deletion) -> Self {
+        Self {
+            execution_id: deletion.execution_id.to_string(),
+            job_id: deletion.job_id.to_string(),
+            size: deletion.size.0,
+            reason: deletion.reason,
+            message: deletion.reason.to_string(),
+        }
+    }
+}
+
+/// Where the room went, in bytes, and what goes next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DfAnswer {
+    /// What results, scratch and cache together may have.
+    pub quota: Bytes,
+    /// Results on the shelf.
+    pub results: Bytes,
+    /// Held by executions: what they may still write included.
+    pub scratch: Bytes,
+    /// Compiled modules and the like.
+    pub cache: Bytes,
+    /// Reserved and not yet written.
+    pub reserved: Bytes,
+    /// What is left of the quota.
+    pub free: Bytes,
+    /// What the file system has to keep free.
+    pub min_free: Bytes,
+    /// Size of the file system.
+    pub disk_total: Bytes,
+    /// Free on the file system.
+    pub disk_free: Bytes,
+    /// What would be deleted next, in order, and why.
+    pub next: Vec<DeletionRow>,
+}
+
+/// Body of a pin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PinRequest {
+    /// Seconds from now; for ever if absent.
+    pub seconds: Option<u64>,
+}
+
+/// Body of a clean-up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GcRequest {
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::model::{ExecutionId, JobId, Pin, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn a_result_row_tells_what_became_of_it() {
+        let entry = ResultEntry {
+            execution_id: ExecutionId::random(),
+            job_id: JobId::random(),
+            size: Bytes(123),
+            sha256: Sha256::of(b""),
+            created: Timestamp(0),
+            retention: None,
+            pin: Some(Pin { until: Some(Timestamp(100)) }),
+            status: ResultStatus::Stored,
+        };
+        let row = ResultRow::of(&entry, "http://h/x.tar.gz".into(), Timestamp(50));
+        assert!(row.pinned && row.deleted.is_none());
+        assert!(!ResultRow::of(&entry, String::new(), Timestamp(150)).pinned);
+        let gone = ResultEntry {
+            status: ResultStatus::Deleted { reason: DeletionReason::Quota, at: Timestamp(0) },
+            ..entry
+        };
+        let row = serde_json::to_value(ResultRow::of(&gone, String::new(), Timestamp(150))).unwrap();
+        assert_eq!(
+            row["Deleted"],
+            json!({"Reason": "quota", "Message": "evicted to keep the quota", "At": "1970-01-01T00:00:00.000000000Z"})
+        );
+        assert_eq!(
+            (&row["Size"], row["ExecutionID"].as_str()),
+            (&json!(123), Some(gone.execution_id.as_str()))
+        );
+        let back: ResultRow = serde_json::from_value(row).unwrap();
+        assert_eq!(back, ResultRow::of(&gone, String::new(), Timestamp(150)));
+    }
+
+    #[test]
+    fn pages_are_never_null() {
+        let page = serde_json::to_value(Page::<u8>::whole(vec![])).unwrap();
+        assert_eq!(page, json!({"NextToken": "", "Items": []}));
+        assert_eq!(
+            serde_json::to_value(SubmitAnswer::default()).unwrap(),
+            json!({"JobID": "", "EvaluationID": "", "Warnings": []})
+        );
+    }
+}
