@@ -107,7 +107,8 @@ fn an_orphan_goes_with_the_last_reference() {
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
-    let key = || proptest::collection::vec(0u8..4, 0..4);
+    // Around the border of the redb back end's two tables.
+    let key = || proptest::collection::vec(0x7eu8..0x82, 0..4);
     prop_oneof![
         4 => (key(), proptest::collection::vec(any::<u8>(), 0..6000)).prop_map(|(k, v)| Change::Put(k, v)),
         2 => key().prop_map(Change::Delete),
@@ -138,8 +139,8 @@ proptest! {
     fn back_ends_agree_with_a_sorted_map(
         transactions in proptest::collection::vec(
             (proptest::collection::vec(any_change(), 0..8), any::<bool>()), 1..8),
-        from in proptest::collection::vec(0u8..4, 0..3),
-        to in proptest::collection::vec(0u8..5, 0..3),
+        from in proptest::collection::vec(0x7eu8..0x82, 0..3),
+        to in proptest::collection::vec(0x7eu8..0x83, 0..3),
     ) {
         over_both(|db| {
             let mut map = BTreeMap::new();

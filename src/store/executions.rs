@@ -2,33 +2,30 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `LIVE`, execution | [`ExecutionRecord`] that has not ended, or whose end is not reported yet |
-//! | `DONE`, execution | [`ExecutionRecord`] that nothing will happen to any more |
-//! | `BY_JOB`, job, execution | empty; for every execution in `DONE` |
-//! | `RESULT`, execution | [`ResultEntry`] |
+//! | `LIVE`, execution | [`ExecutionRecord`] that has not ended |
+//! | `UNREPORTED`, execution | empty; the execution has ended, and that is still to be acknowledged |
+//! | `EXECUTION`, execution, `RECORD` | [`ExecutionRecord`] that has ended |
+//! | `EXECUTION`, execution, `RESULT` | [`ResultEntry`] |
 //!
-//! Records move from `LIVE` to `DONE` once. While work is in hand, all that changes lies together in `LIVE`, and
-//! it is its own index of what is active and what is to be reported.
+//! All that changes while work is in hand is in the small table (keys from 128 on), and is its own index of what is
+//! active and what is to be reported. A record is written to the large table once, when it ends, beside its result;
+//! that it was reported is the absence of a key.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::model::{ExecutionId, ExecutionRecord, JobId, ResultEntry};
 
-use super::backend::{Backend, Change, Durability};
-use super::keys::{ID, Key, id_at};
-use super::writer::{Origin, Ticket, Writer};
-use super::{EXECUTIONS, StoreError, decode, encode, scan_keys, scan_values};
+use super::backend::{Backend, Change};
+use super::keys::{Key, id_at};
+use super::writer::{Mode, Ticket, Writer};
+use super::{EXECUTIONS, StoreError, decode, encode, scan_keys, scan_results, scan_values};
 
-const DONE: u8 = 0x10;
-const BY_JOB: u8 = 0x11;
-const RESULT: u8 = 0x12;
+const EXECUTION: u8 = 0x10;
+const RECORD: u8 = 0;
+const RESULT: u8 = 1;
 const LIVE: u8 = 0x80;
-
-/// Whether a record belongs in `LIVE`.
-fn is_live(record: &ExecutionRecord) -> bool {
-    !(record.state.is_terminal() && record.reported)
-}
+const UNREPORTED: u8 = 0x81;
 
 /// The compute role's database. Clones share it; reads block only as long as a page takes to read.
 #[derive(Clone)]
@@ -58,13 +55,17 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or the record makes no sense.
     pub fn get(&self, id: &ExecutionId) -> Result<Option<ExecutionRecord>, StoreError> {
-        // Records move from LIVE to DONE, never back: in this order none is missed on its way.
-        for kind in [LIVE, DONE] {
-            if let Some(bytes) = self.db.get(&Key::kind(kind).id(id).done())? {
-                return decode(&bytes, || format!("the record of execution {id}")).map(Some);
-            }
+        let what = || format!("the record of execution {id}");
+        // Records move from LIVE to EXECUTION, never back: in this order none is missed on its way.
+        if let Some(bytes) = self.db.get(&Key::kind(LIVE).id(id).done())? {
+            return decode(&bytes, what).map(Some);
         }
-        Ok(None)
+        let Some(bytes) = self.db.get(&Key::kind(EXECUTION).id(id).byte(RECORD).done())? else {
+            return Ok(None);
+        };
+        let mut record: ExecutionRecord = decode(&bytes, what)?;
+        record.reported = self.db.get(&Key::kind(UNREPORTED).id(id).done())?.is_none();
+        Ok(Some(record))
     }
 
     /// All executions that have not ended, oldest first.
@@ -72,7 +73,12 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or a record makes no sense.
     pub fn active(&self) -> Result<Vec<ExecutionRecord>, StoreError> {
-        self.live(|record| !record.state.is_terminal())
+        let mut found = Vec::new();
+        scan_values(&*self.db, Key::kind(LIVE).range(), false, |_, record| {
+            found.push(record);
+            ControlFlow::Continue(())
+        })?;
+        Ok(oldest_first(found))
     }
 
     /// All executions that have ended and whose end has not been acknowledged, oldest first: the outbox.
@@ -80,23 +86,38 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or a record makes no sense.
     pub fn unreported(&self) -> Result<Vec<ExecutionRecord>, StoreError> {
-        self.live(|record| record.state.is_terminal())
+        let ids: Vec<ExecutionId> =
+            scan_keys(&*self.db, Key::kind(UNREPORTED).range(), usize::MAX, |key| id_at(key, 1))?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.get(&id)?.filter(|record| !record.reported));
+        }
+        Ok(oldest_first(found))
     }
 
-    /// All executions of a job, oldest first.
+    /// All executions of a job, oldest first. Reads every record there is: it answers people's questions, the run
+    /// of a job does not need it, and an index would be written with each execution.
     ///
     /// # Errors
     /// The database cannot be read, or a record makes no sense.
     pub fn of_job(&self, job: &JobId) -> Result<Vec<ExecutionRecord>, StoreError> {
-        let mut found = self.live(|record| record.job_id == *job)?;
-        for id in self.ids(Key::kind(BY_JOB).id(job).range(), usize::MAX)? {
-            // One that ended since it was found in LIVE is there twice.
-            if found.iter().all(|record| record.id != id) {
-                found.extend(self.get(&id)?);
+        let mut found = self.active()?;
+        found.retain(|record| record.job_id == *job);
+        let mut ended = Vec::new();
+        scan_results(&*self.db, Key::kind(EXECUTION).range(), false, |key, value| {
+            if key.last() == Some(&RECORD) {
+                let record: ExecutionRecord = decode(value, || format!("the record with key {key:02x?}"))?;
+                // One that ended since it was found in LIVE is there twice.
+                if record.job_id == *job && found.iter().all(|other| other.id != record.id) {
+                    ended.push(record.id);
+                }
             }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for id in ended {
+            found.extend(self.get(&id)?);
         }
-        found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(found)
+        Ok(oldest_first(found))
     }
 
     /// The ledger's row of an execution's result.
@@ -104,7 +125,7 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or the row makes no sense.
     pub fn result(&self, id: &ExecutionId) -> Result<Option<ResultEntry>, StoreError> {
-        let bytes = self.db.get(&Key::kind(RESULT).id(id).done())?;
+        let bytes = self.db.get(&Key::kind(EXECUTION).id(id).byte(RESULT).done())?;
         bytes.map(|bytes| decode(&bytes, || format!("the result of execution {id}"))).transpose()
     }
 
@@ -114,22 +135,31 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or a row makes no sense.
     pub fn each_result(&self, visit: &mut dyn FnMut(ResultEntry)) -> Result<(), StoreError> {
-        scan_values(&*self.db, Key::kind(RESULT).range(), false, |_, entry| {
-            visit(entry);
-            ControlFlow::Continue(())
+        scan_results(&*self.db, Key::kind(EXECUTION).range(), false, |key, value| {
+            if key.last() == Some(&RESULT) {
+                visit(decode(value, || format!("the result with key {key:02x?}"))?);
+            }
+            Ok(ControlFlow::Continue(()))
         })
     }
 
-    /// The ids, at most `limit`, that begin with `prefix` (with or without `e-`).
+    /// The ids, at most `limit`, of executions and results that begin with `prefix` (with or without `e-`).
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn find(&self, prefix: &str, limit: usize) -> Result<Vec<ExecutionId>, StoreError> {
         let digits = prefix.strip_prefix("e-").unwrap_or(prefix);
-        let mut found = Vec::new();
-        for kind in [LIVE, DONE] {
-            let ids = self.ids(Key::kind(kind).id_range(digits), limit)?;
-            found.extend(ids.into_iter().filter(|id| id.as_str()[2..].starts_with(digits)));
+        let mut found: Vec<ExecutionId> = Vec::new();
+        for kind in [LIVE, EXECUTION] {
+            let mut here = 0;
+            scan_results(&*self.db, Key::kind(kind).id_range(digits), false, |key, _| {
+                let id: ExecutionId = id_at(key, 1)?;
+                if id.as_str()[2..].starts_with(digits) && found.last() != Some(&id) && here < limit {
+                    found.push(id);
+                    here += 1;
+                }
+                Ok(if here < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
         }
         found.sort();
         found.dedup();
@@ -140,22 +170,20 @@ impl ExecutionStore {
     /// How many executions there are.
     ///
     /// # Errors
-    /// The database cannot be read, or a record makes no sense.
+    /// The database cannot be read.
     pub fn counts(&self) -> Result<ExecutionCounts, StoreError> {
-        let mut counts = ExecutionCounts::default();
-        scan_values(&*self.db, Key::kind(LIVE).range(), false, |_, record: ExecutionRecord| {
-            let count = if record.state.is_terminal() { &mut counts.unreported } else { &mut counts.active };
-            *count += 1;
-            ControlFlow::Continue(())
-        })?;
-        let (from, to) = Key::kind(BY_JOB).range();
-        let mut done = 0;
-        self.db.scan(&from, &to, false, &mut |_, _| {
-            done += 1;
-            ControlFlow::Continue(())
-        })?;
-        counts.total = counts.active + counts.unreported + done;
-        Ok(counts)
+        let count = |kind, wanted: &dyn Fn(&[u8]) -> bool| {
+            let mut count = 0;
+            let (from, to) = Key::kind(kind).range();
+            self.db.scan(&from, &to, false, &mut |key, _| {
+                count += u64::from(wanted(key));
+                ControlFlow::Continue(())
+            })?;
+            Ok::<u64, StoreError>(count)
+        };
+        let active = count(LIVE, &|_| true)?;
+        let ended = count(EXECUTION, &|key| key.last() == Some(&RECORD))?;
+        Ok(ExecutionCounts { total: active + ended, active, unreported: count(UNREPORTED, &|_| true)? })
     }
 
     /// An empty set of changes, to be filled and written.
@@ -167,44 +195,38 @@ impl ExecutionStore {
     /// Writes the changes, all or none; they are durable when the ticket says so.
     /// Refused with [`StoreError::Busy`] if too much is waiting.
     pub fn write(&self, change: ExecutionChange) -> Ticket {
-        self.submit(change, Durability::Durable, Origin::Outside)
+        self.submit(change, Mode::Outside)
     }
 
     /// As [`Self::write`], but never refused for being busy: for the node's own running work, which waits for
     /// each write before its next.
     pub fn write_internal(&self, change: ExecutionChange) -> Ticket {
-        self.submit(change, Durability::Durable, Origin::Inside)
+        self.submit(change, Mode::Inside)
     }
 
     /// Writes the changes, all or none; readers see them when the ticket says so, and they become durable with the
     /// next durable write or a little later. Never refused for being busy; for the node's own running work.
     pub fn write_lazy(&self, change: ExecutionChange) -> Ticket {
-        self.submit(change, Durability::Lazy, Origin::Inside)
+        self.submit(change, Mode::Lazy)
     }
 
-    fn submit(&self, change: ExecutionChange, durability: Durability, origin: Origin) -> Ticket {
+    /// As [`Self::write_lazy`], but the ticket is answered when the changes are durable: for what must be, but can
+    /// wait a moment for others to share a commit with.
+    pub fn write_soon(&self, change: ExecutionChange) -> Ticket {
+        self.submit(change, Mode::Soon)
+    }
+
+    fn submit(&self, change: ExecutionChange, mode: Mode) -> Ticket {
         match change.0 {
-            Ok(changes) => self.writer.submit(EXECUTIONS, changes, durability, origin),
+            Ok(changes) => self.writer.submit(EXECUTIONS, changes, mode),
             Err(error) => Ticket::answered(Err(error)),
         }
     }
+}
 
-    fn live(&self, wanted: impl Fn(&ExecutionRecord) -> bool) -> Result<Vec<ExecutionRecord>, StoreError> {
-        let mut found = Vec::new();
-        scan_values(&*self.db, Key::kind(LIVE).range(), false, |_, record| {
-            if wanted(&record) {
-                found.push(record);
-            }
-            ControlFlow::Continue(())
-        })?;
-        found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(found)
-    }
-
-    /// The ids at the end of the keys in a range.
-    fn ids(&self, range: (Vec<u8>, Vec<u8>), limit: usize) -> Result<Vec<ExecutionId>, StoreError> {
-        scan_keys(&*self.db, range, limit, |key| id_at(key, key.len().saturating_sub(ID)))
-    }
+fn oldest_first(mut records: Vec<ExecutionRecord>) -> Vec<ExecutionRecord> {
+    records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    records
 }
 
 /// Changes to the compute role's database that belong together.
@@ -223,16 +245,27 @@ impl ExecutionChange {
     pub fn put_execution(&mut self, record: &ExecutionRecord) {
         let id = &record.id;
         let live = Key::kind(LIVE).id(id).done();
-        let done = Key::kind(DONE).id(id).done();
-        let by_job = Key::kind(BY_JOB).id(&record.job_id).id(id).done();
-        let value = encode(record, || format!("the record of execution {id}"));
+        let ended = Key::kind(EXECUTION).id(id).byte(RECORD).done();
+        let unreported = Key::kind(UNREPORTED).id(id).done();
+        // Whether it was reported is not said twice: the record would be written again for that alone.
+        let value = encode(&ExecutionRecord { reported: false, ..record.clone() }, || {
+            format!("the record of execution {id}")
+        });
         self.extend(value.map(|value| {
-            if is_live(record) {
-                vec![Change::Put(live, value), Change::Delete(done), Change::Delete(by_job)]
+            if !record.state.is_terminal() {
+                vec![Change::Put(live, value), Change::Delete(ended), Change::Delete(unreported)]
+            } else if record.reported {
+                vec![Change::Delete(live), Change::Put(ended, value), Change::Delete(unreported)]
             } else {
-                vec![Change::Delete(live), Change::Put(done, value), Change::Put(by_job, Vec::new())]
+                vec![Change::Delete(live), Change::Put(ended, value), Change::Put(unreported, Vec::new())]
             }
         }));
+    }
+
+    /// Notes that the end of an execution has been acknowledged, and nothing else: the cheapest change there is.
+    /// The same as [`Self::put_execution`] of a record that differs in nothing but `reported`.
+    pub fn put_reported(&mut self, id: &ExecutionId) {
+        self.extend(Ok(vec![Change::Delete(Key::kind(UNREPORTED).id(id).done())]));
     }
 
     /// Removes a record. Its result has its own life.
@@ -240,22 +273,22 @@ impl ExecutionChange {
         let id = &record.id;
         self.extend(Ok(vec![
             Change::Delete(Key::kind(LIVE).id(id).done()),
-            Change::Delete(Key::kind(DONE).id(id).done()),
-            Change::Delete(Key::kind(BY_JOB).id(&record.job_id).id(id).done()),
+            Change::Delete(Key::kind(EXECUTION).id(id).byte(RECORD).done()),
+            Change::Delete(Key::kind(UNREPORTED).id(id).done()),
         ]));
     }
 
     /// Stores a row of the ledger in place of the one with its execution's id, if there is one.
     pub fn put_result(&mut self, entry: &ResultEntry) {
         let id = &entry.execution_id;
-        let key = Key::kind(RESULT).id(id).done();
+        let key = Key::kind(EXECUTION).id(id).byte(RESULT).done();
         let value = encode(entry, || format!("the result of execution {id}"));
         self.extend(value.map(|value| vec![Change::Put(key, value)]));
     }
 
     /// Removes a row of the ledger.
     pub fn delete_result(&mut self, id: &ExecutionId) {
-        self.extend(Ok(vec![Change::Delete(Key::kind(RESULT).id(id).done())]));
+        self.extend(Ok(vec![Change::Delete(Key::kind(EXECUTION).id(id).byte(RESULT).done())]));
     }
 
     fn extend(&mut self, more: Result<Vec<Change>, StoreError>) {

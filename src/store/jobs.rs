@@ -7,23 +7,24 @@
 //! | `JOB`, job, `EVENT`, sequence | [`HistoryEvent`] |
 //! | `BODY`, digest, `BYTES` | the job's body, as submitted; once, however many jobs share it |
 //! | `BODY`, digest, `USER`, job | empty; the body goes with its last user |
-//! | `EXECUTION`, execution | id of its job |
-//! | `NAME`, name, 0, job | empty; for jobs that have a name of their own |
-//! | `CREATED`, time, job | empty |
+//! | `TIMELINE`, time of submission, `SUBMITTED`, job | the job's name, if it has one of its own |
+//! | `TIMELINE`, time of its making, `MADE`, execution | id of its job |
 //! | `ACTIVE`, job | empty; for every job that has not ended |
+//! | `ACTIVE_EXECUTION`, execution | id of its job; for every execution that has not ended |
 //!
-//! What changes when a job moves on lies together: its record, rows and events. The newest entries of `CREATED`
-//! lie beside `ACTIVE`.
+//! What changes when a job moves on lies together: its record, rows and events. What is looked up while a job runs
+//! is in the small table (keys from 128 on). What people ask for afterwards (a name, an execution's id) is looked
+//! for in the timeline, newest first: it costs a submission one page where an index costs two for each.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::model::{ExecutionId, ExecutionRow, HistoryEvent, JobDigest, JobId, JobRecord, JobSpec};
 
-use super::backend::{Backend, Change, Durability};
-use super::keys::{ID, Key, id_at};
-use super::writer::{Origin, Ticket, Writer};
-use super::{JOBS, StoreError, decode, encode, scan_keys, scan_values};
+use super::backend::{Backend, Change};
+use super::keys::{Key, id_at};
+use super::writer::{Mode, Ticket, Writer};
+use super::{JOBS, StoreError, decode, encode, scan_keys, scan_results, scan_values};
 
 const JOB: u8 = 0x10;
 const RECORD: u8 = 0;
@@ -32,10 +33,14 @@ const EVENT: u8 = 2;
 const BODY: u8 = 0x11;
 const BYTES: u8 = 0;
 const USER: u8 = 1;
-const EXECUTION: u8 = 0x12;
-const NAME: u8 = 0x13;
-const CREATED: u8 = 0x14;
-const ACTIVE: u8 = 0x15;
+const TIMELINE: u8 = 0x12;
+const SUBMITTED: u8 = 0;
+const MADE: u8 = 1;
+const ACTIVE: u8 = 0x80;
+const ACTIVE_EXECUTION: u8 = 0x81;
+
+/// Where the timeline's keys say what the entry is.
+const TAG: usize = 1 + size_of::<u64>();
 
 /// Characters of an id (without `j-`) that [`JobStore::find`] needs at least.
 pub const MIN_PREFIX: usize = 3;
@@ -121,9 +126,7 @@ impl JobStore {
                 return Ok(Found::One(Box::new(record)));
             }
         }
-        let by_name = Key::kind(NAME).text(text).range();
-        let mut ids =
-            scan_keys(&*self.db, by_name, MANY_MAX, |key| id_at(key, key.len().saturating_sub(ID)))?;
+        let mut ids = self.named(text)?;
         let digits = text.strip_prefix("j-").unwrap_or(text);
         if ids.is_empty() && digits.len() >= MIN_PREFIX {
             ids = self.ids_from(digits)?;
@@ -133,6 +136,18 @@ impl JobStore {
             [id] => Ok(self.get(id)?.map_or(Found::None, |record| Found::One(Box::new(record)))),
             _ => Ok(Found::Many(ids)),
         }
+    }
+
+    /// The jobs of that name, newest first, at most [`MANY_MAX`].
+    fn named(&self, name: &str) -> Result<Vec<JobId>, StoreError> {
+        let mut found = Vec::new();
+        scan_results(&*self.db, Key::kind(TIMELINE).range(), true, |key, value| {
+            if key.get(TAG) == Some(&SUBMITTED) && !name.is_empty() && value == name.as_bytes() {
+                found.push(id_at(key, TAG + 1)?);
+            }
+            Ok(if found.len() < MANY_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(found)
     }
 
     /// The ids that begin with these digits, at most [`MANY_MAX`].
@@ -206,16 +221,18 @@ impl JobStore {
         reverse: bool,
         mut visit: impl FnMut(JobId) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        let (mut from, mut to) = Key::kind(CREATED).range();
+        let (mut from, mut to) = Key::kind(TIMELINE).range();
         loop {
             let mut keys = Vec::new();
             self.db.scan(&from, &to, reverse, &mut |key, _| {
-                keys.push(key.to_vec());
+                if key.get(TAG) == Some(&SUBMITTED) {
+                    keys.push(key.to_vec());
+                }
                 if keys.len() < ID_CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
             let Some(last) = keys.last().cloned() else { return Ok(()) };
             for key in keys {
-                if visit(id_at(&key, 1 + size_of::<u64>())?)?.is_break() {
+                if visit(id_at(&key, TAG + 1)?)?.is_break() {
                     return Ok(());
                 }
             }
@@ -262,10 +279,26 @@ impl JobStore {
     /// # Errors
     /// The database cannot be read, or the row makes no sense.
     pub fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
-        let Some(job) = self.db.get(&Key::kind(EXECUTION).id(id).done())? else { return Ok(None) };
-        let job: JobId = id_at(&job, 0)?;
+        let Some(job) = self.job_of(id)? else { return Ok(None) };
         let bytes = self.db.get(&Key::kind(JOB).id(&job).byte(ROW).id(id).done())?;
         bytes.map(|bytes| decode(&bytes, || format!("the row of execution {id}"))).transpose()
+    }
+
+    /// The job of an execution: at once if the execution has not ended.
+    fn job_of(&self, id: &ExecutionId) -> Result<Option<JobId>, StoreError> {
+        if let Some(job) = self.db.get(&Key::kind(ACTIVE_EXECUTION).id(id).done())? {
+            return id_at(&job, 0).map(Some);
+        }
+        let wanted = Key::kind(MADE).id(id).done();
+        let mut found = None;
+        scan_results(&*self.db, Key::kind(TIMELINE).range(), true, |key, value| {
+            if key.get(TAG..) != Some(wanted.as_slice()) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            found = Some(id_at(value, 0)?);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
     }
 
     /// The events of a job after that sequence number, in order, at most `limit`.
@@ -306,16 +339,17 @@ impl JobStore {
     /// # Errors
     /// The database cannot be read.
     pub fn counts(&self) -> Result<JobCounts, StoreError> {
-        let count = |kind| {
+        let count = |kind, wanted: &dyn Fn(&[u8]) -> bool| {
             let (from, to) = Key::kind(kind).range();
             let mut count = 0;
-            self.db.scan(&from, &to, false, &mut |_, _| {
-                count += 1;
+            self.db.scan(&from, &to, false, &mut |key, _| {
+                count += u64::from(wanted(key));
                 ControlFlow::Continue(())
             })?;
             Ok::<u64, StoreError>(count)
         };
-        Ok(JobCounts { total: count(CREATED)?, active: count(ACTIVE)? })
+        let total = count(TIMELINE, &|key| key.get(TAG) == Some(&SUBMITTED))?;
+        Ok(JobCounts { total, active: count(ACTIVE, &|_| true)? })
     }
 
     /// An empty set of changes, to be filled and written.
@@ -327,24 +361,30 @@ impl JobStore {
     /// Writes the changes, all or none; they are durable when the ticket says so.
     /// Refused with [`StoreError::Busy`] if too much is waiting.
     pub fn write(&self, change: JobChange) -> Ticket {
-        self.submit(change, Durability::Durable, Origin::Outside)
+        self.submit(change, Mode::Outside)
     }
 
     /// As [`Self::write`], but never refused for being busy: for the node's own running work, which waits for
     /// each write before its next.
     pub fn write_internal(&self, change: JobChange) -> Ticket {
-        self.submit(change, Durability::Durable, Origin::Inside)
+        self.submit(change, Mode::Inside)
     }
 
     /// Writes the changes, all or none; readers see them when the ticket says so, and they become durable with the
     /// next durable write or a little later. Never refused for being busy; for the node's own running work.
     pub fn write_lazy(&self, change: JobChange) -> Ticket {
-        self.submit(change, Durability::Lazy, Origin::Inside)
+        self.submit(change, Mode::Lazy)
     }
 
-    fn submit(&self, change: JobChange, durability: Durability, origin: Origin) -> Ticket {
+    /// As [`Self::write_lazy`], but the ticket is answered when the changes are durable: for what must be, but can
+    /// wait a moment for others to share a commit with.
+    pub fn write_soon(&self, change: JobChange) -> Ticket {
+        self.submit(change, Mode::Soon)
+    }
+
+    fn submit(&self, change: JobChange, mode: Mode) -> Ticket {
         match change.0 {
-            Ok(changes) => self.writer.submit(JOBS, changes, durability, origin),
+            Ok(changes) => self.writer.submit(JOBS, changes, mode),
             Err(error) => Ticket::answered(Err(error)),
         }
     }
@@ -395,18 +435,16 @@ impl JobChange {
         let value = encode(record, || format!("the record of job {id}"));
         self.extend(value.map(|value| {
             let active = Key::kind(ACTIVE).id(id).done();
-            let mut changes = vec![
+            vec![
                 Change::Put(Key::kind(JOB).id(id).byte(RECORD).done(), value),
-                Change::Put(created_key(record), Vec::new()),
+                Change::Put(submitted_key(record), own_name(record).into()),
                 Change::Put(user_key(record), Vec::new()),
                 if record.state.is_terminal() {
                     Change::Delete(active)
                 } else {
                     Change::Put(active, Vec::new())
                 },
-            ];
-            changes.extend(name_key(record).map(|key| Change::Put(key, Vec::new())));
-            changes
+            ]
         }));
     }
 
@@ -421,10 +459,13 @@ impl JobChange {
     pub fn put_execution(&mut self, row: &ExecutionRow) {
         let (id, job) = (&row.id, &row.job_id);
         let value = encode(row, || format!("the row of execution {id}"));
+        let job_bytes = Key::bare().id(job).done();
+        let active = Key::kind(ACTIVE_EXECUTION).id(id).done();
         self.extend(value.map(|value| {
             vec![
                 Change::Put(Key::kind(JOB).id(job).byte(ROW).id(id).done(), value),
-                Change::Put(Key::kind(EXECUTION).id(id).done(), Key::kind(0).id(job).done().split_off(1)),
+                Change::Put(made_key(row), job_bytes.clone()),
+                if row.state.is_terminal() { Change::Delete(active) } else { Change::Put(active, job_bytes) },
             ]
         }));
     }
@@ -444,7 +485,7 @@ impl JobChange {
         let (users, users_end) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
         let mut changes = vec![
             Change::DeleteRange(from, to),
-            Change::Delete(created_key(record)),
+            Change::Delete(submitted_key(record)),
             Change::Delete(Key::kind(ACTIVE).id(id).done()),
             Change::Delete(user_key(record)),
             Change::DeleteOrphan {
@@ -453,8 +494,10 @@ impl JobChange {
                 to: users_end,
             },
         ];
-        changes.extend(name_key(record).map(Change::Delete));
-        changes.extend(executions.iter().map(|row| Change::Delete(Key::kind(EXECUTION).id(&row.id).done())));
+        for row in executions {
+            changes.push(Change::Delete(made_key(row)));
+            changes.push(Change::Delete(Key::kind(ACTIVE_EXECUTION).id(&row.id).done()));
+        }
         self.extend(Ok(changes));
     }
 
@@ -467,16 +510,19 @@ impl JobChange {
     }
 }
 
-fn created_key(record: &JobRecord) -> Vec<u8> {
-    Key::kind(CREATED).time(record.created).id(&record.id).done()
+fn submitted_key(record: &JobRecord) -> Vec<u8> {
+    Key::kind(TIMELINE).time(record.created).byte(SUBMITTED).id(&record.id).done()
+}
+
+fn made_key(row: &ExecutionRow) -> Vec<u8> {
+    Key::kind(TIMELINE).time(row.created).byte(MADE).id(&row.id).done()
 }
 
 fn user_key(record: &JobRecord) -> Vec<u8> {
     Key::kind(BODY).digest(&record.digest).byte(USER).id(&record.id).done()
 }
 
-/// Where the name leads to the job; a job whose name is its id needs no second way.
-fn name_key(record: &JobRecord) -> Option<Vec<u8>> {
-    let named = record.name != record.id.as_str();
-    named.then(|| Key::kind(NAME).text(&record.name).id(&record.id).done())
+/// The job's name, unless it is its id.
+fn own_name(record: &JobRecord) -> &str {
+    if record.name == record.id.as_str() { "" } else { &record.name }
 }

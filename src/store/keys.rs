@@ -43,6 +43,11 @@ impl Key {
         Self(vec![kind])
     }
 
+    /// Nothing yet.
+    pub(super) fn bare() -> Self {
+        Self(Vec::new())
+    }
+
     pub(super) fn byte(mut self, byte: u8) -> Self {
         self.0.push(byte);
         self
@@ -66,12 +71,6 @@ impl Key {
     /// A time, in an order that holds before 1970 too.
     pub(super) fn time(self, time: Timestamp) -> Self {
         self.number(time.0.cast_unsigned() ^ (1 << 63))
-    }
-
-    /// A text and a zero byte that ends it.
-    pub(super) fn text(mut self, text: &str) -> Self {
-        self.0.extend(text.bytes().filter(|b| *b != 0));
-        self.byte(0)
     }
 
     /// The key.

@@ -7,7 +7,6 @@ mod backend;
 #[cfg(test)]
 mod conformance;
 mod executions;
-mod held;
 mod jobs;
 mod keys;
 mod memory;

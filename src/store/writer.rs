@@ -74,22 +74,29 @@ impl Future for Ticket {
     }
 }
 
-/// Who asks for a write.
+/// How a batch is written and when it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Somebody outside, who can be told to come again.
+pub(super) enum Mode {
+    /// Durable, then answered. For somebody outside, who can be told to come again.
     Outside,
-    /// The node's own running work, which cannot: each execution waits for its last write before its next, so
-    /// no more of these wait than a few for each execution that the node's capacity lets run.
+    /// Durable, then answered. For the node's own running work, which cannot come again: each execution waits
+    /// for its last write before its next, so no more of these wait than a few for each execution that the
+    /// node's capacity lets run. The same goes for the two below.
     Inside,
+    /// Visible, then answered; durable with the next durable commit.
+    Lazy,
+    /// Visible at once; answered when durable, with the next durable commit.
+    Soon,
 }
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 /// What one caller wants done to one database, whole or not at all.
 struct Batch {
     database: usize,
     changes: Vec<Change>,
-    durability: Durability,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    mode: Mode,
+    answer: Answer,
 }
 
 #[derive(Default)]
@@ -129,7 +136,10 @@ impl Writer {
             commits: AtomicU64::new(0),
             lazy_commits: AtomicU64::new(0),
         });
-        let databases = databases.into_iter().map(|backend| Target { backend, lazy_since: None }).collect();
+        let databases = databases
+            .into_iter()
+            .map(|backend| Target { backend, lazy_since: None, later: Vec::new() })
+            .collect();
         let thread = Thread { shared: Arc::clone(&shared), databases, flush_after };
         let handle = std::thread::Builder::new()
             .name("store".into())
@@ -140,13 +150,7 @@ impl Writer {
     }
 
     /// Queues a batch. Batches for one database are applied in the order of these calls.
-    pub(super) fn submit(
-        &self,
-        database: usize,
-        changes: Vec<Change>,
-        durability: Durability,
-        origin: Origin,
-    ) -> Ticket {
+    pub(super) fn submit(&self, database: usize, changes: Vec<Change>, mode: Mode) -> Ticket {
         let weight: u64 = changes.iter().map(Change::weight).sum();
         let mut queue = self.0.lock();
         if queue.closed {
@@ -154,11 +158,11 @@ impl Writer {
         }
         let full = queue.waiting.len() >= QUEUE_MAX
             || (!queue.waiting.is_empty() && queue.bytes.saturating_add(weight) > QUEUE_MAX_BYTES);
-        if full && origin == Origin::Outside {
+        if full && mode == Mode::Outside {
             return Ticket::answered(Err(StoreError::Busy));
         }
         let (answer, answered) = oneshot::channel();
-        queue.waiting.push_back(Batch { database, changes, durability, answer });
+        queue.waiting.push_back(Batch { database, changes, mode, answer });
         queue.bytes = queue.bytes.saturating_add(weight);
         drop(queue);
         self.0.changed.notify_one();
@@ -184,6 +188,8 @@ struct Target {
     backend: Arc<dyn Backend>,
     /// When the oldest lazy commit was made that is not durable yet.
     lazy_since: Option<Instant>,
+    /// Who waits for that.
+    later: Vec<Answer>,
 }
 
 struct Thread {
@@ -234,14 +240,15 @@ impl Thread {
             }
         }
         for (target, group) in self.databases.iter_mut().zip(groups) {
-            if group.answers.is_empty() {
+            if group.answers.is_empty() && group.later.is_empty() {
                 continue;
             }
             let result = target.commit(&self.shared, &group.changes, group.durability());
-            for answer in group.answers {
-                // Who dropped the ticket does not want to know.
-                let _ = answer.send(result.clone());
+            match result {
+                Ok(()) if !group.durable => target.later.extend(group.later),
+                _ => answer(group.later, &result),
             }
+            answer(group.answers, &result);
         }
     }
 
@@ -250,9 +257,10 @@ impl Thread {
         for target in &mut self.databases {
             if target.lazy_since.is_some_and(|since| since.elapsed() >= self.flush_after) {
                 if let Err(error) = target.commit(&self.shared, &[], Durability::Durable) {
-                    // Nobody waits for this. The next durable commit or the close tries again and reports.
+                    // Perhaps nobody waits for this. The next durable commit or the close tries again.
                     log::error!(target: "store", "recent changes may not survive a power cut: {error}");
                     target.lazy_since = None;
+                    answer(std::mem::take(&mut target.later), &Err(error));
                 }
             }
         }
@@ -265,6 +273,7 @@ impl Thread {
                 Some(_) => target.commit(&self.shared, &[], Durability::Durable),
                 None => Ok(()),
             };
+            answer(std::mem::take(&mut target.later), &flushed);
             result = result.and(flushed).and(target.backend.close());
         }
         result
@@ -275,14 +284,16 @@ impl Thread {
 struct Group {
     changes: Vec<Change>,
     durable: bool,
-    answers: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    answers: Vec<Answer>,
+    /// To be answered when durable, though the group need not be.
+    later: Vec<Answer>,
 }
 
 impl Group {
     fn add(&mut self, batch: Batch) {
         self.changes.extend(batch.changes);
-        self.durable |= batch.durability == Durability::Durable;
-        self.answers.push(batch.answer);
+        self.durable |= matches!(batch.mode, Mode::Outside | Mode::Inside);
+        if batch.mode == Mode::Soon { &mut self.later } else { &mut self.answers }.push(batch.answer);
     }
 
     fn durability(&self) -> Durability {
@@ -304,6 +315,7 @@ impl Target {
             Durability::Durable => {
                 shared.commits.fetch_add(1, Ordering::Relaxed);
                 self.lazy_since = None;
+                answer(std::mem::take(&mut self.later), &Ok(()));
             }
             Durability::Lazy => {
                 shared.lazy_commits.fetch_add(1, Ordering::Relaxed);
@@ -311,6 +323,13 @@ impl Target {
             }
         }
         Ok(())
+    }
+}
+
+fn answer(waiting: Vec<Answer>, result: &Result<(), StoreError>) {
+    for answer in waiting {
+        // Who dropped the ticket does not want to know.
+        let _ = answer.send(result.clone());
     }
 }
 

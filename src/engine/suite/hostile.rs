@@ -164,7 +164,7 @@ fn a_damaged_module(engine: &AnyEngine) {
     let module = include_bytes!("../../../guests/weather.wasm");
     let damage = proptest::collection::vec((0..module.len(), any::<u8>()), 1..6);
     let mut runner =
-        TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() });
+        TestRunner::new(ProptestConfig { cases: 30, failure_persistence: None, ..Default::default() });
     runner
         .run(&damage, |damage| {
             let mut bytes = module.to_vec();

@@ -1,40 +1,26 @@
-//! The database that lasts: a redb file with one table, so that a commit touches as few pages as can be.
+//! Opening and making redb files.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::path::Path;
+use std::sync::Arc;
 
 use ::redb::backends::FileBackend;
-use ::redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, TableError,
-    WriteTransaction,
-};
+use ::redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 
 use crate::model::Bytes;
 use crate::sys;
 
-use super::backend::{Backend, Change, Durability, Visit};
+use super::super::{SCHEMA, StoreError};
 use super::held::Held;
-use super::{SCHEMA, StoreError};
-
-/// The table of all entries.
-const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("codling");
+use super::{COLD, HOT, RedbBackend};
 
 /// What describes the file; written once. Its presence costs later commits nothing.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("codling-meta");
 
 /// Where [`META`] has the schema's version: a decimal number.
 const SCHEMA_KEY: &str = "schema";
-
-/// A redb file.
-pub struct RedbBackend {
-    path: PathBuf,
-    /// `None` once closed.
-    db: RwLock<Option<Database>>,
-}
 
 impl RedbBackend {
     /// Opens a file with that much memory for its page cache. If it is not there or empty, it is made, readable
@@ -76,7 +62,7 @@ impl RedbBackend {
         if schema.is_none() {
             initialise(&db).map_err(|cause| redb_error("write", path, cause))?;
         }
-        Ok(Self { path: path.into(), db: RwLock::new(Some(db)) })
+        Self::new(db, path).map_err(|cause| redb_error("read", path, cause))
     }
 
     /// Makes a new file beside `path` and names it so once it is whole: a power cut leaves a database or none.
@@ -121,16 +107,6 @@ impl RedbBackend {
         }
         Ok(backend)
     }
-
-    /// The open database, for as long as the guard lives.
-    fn open_db(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        // Only `close` writes, in one step: what a panic leaves is whole.
-        self.db.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed<E: Into<::redb::Error>>(&self, action: &'static str) -> impl Fn(E) -> StoreError {
-        move |cause| redb_error(action, &self.path, cause.into())
-    }
 }
 
 fn builder(path: &Path, cache: Bytes) -> Builder {
@@ -168,10 +144,11 @@ fn schema_of(db: &Database, path: &Path) -> Result<Option<u32>, StoreError> {
     Ok(Some(number))
 }
 
-/// Makes a new database ours: both tables, and the schema that we write.
+/// Makes a new database ours: its tables, and the schema that we write.
 fn initialise(db: &Database) -> Result<(), ::redb::Error> {
     let write = db.begin_write()?;
-    write.open_table(TABLE)?;
+    write.open_table(COLD)?;
+    write.open_table(HOT)?;
     write.open_table(META)?.insert(SCHEMA_KEY, SCHEMA.to_string().as_str())?;
     Ok(write.commit()?)
 }
@@ -188,7 +165,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
 }
 
 /// What went wrong with an open database.
-fn redb_error(action: &'static str, path: &Path, cause: ::redb::Error) -> StoreError {
+pub(super) fn redb_error(action: &'static str, path: &Path, cause: ::redb::Error) -> StoreError {
     use ::redb::Error as E;
     match cause {
         E::DatabaseAlreadyOpen => StoreError::Locked { path: path.into() },
@@ -210,92 +187,5 @@ fn open_error(path: &Path, cause: ::redb::Error) -> StoreError {
             corrupt(path, Some(cause))
         }
         cause => redb_error("open", path, cause),
-    }
-}
-
-type Entries<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
-
-/// One step of a transaction. What would change nothing touches no page.
-fn apply(table: &mut Entries<'_>, change: &Change) -> Result<(), ::redb::StorageError> {
-    match change {
-        Change::Put(key, value) => {
-            let same = table.get(key.as_slice())?.is_some_and(|old| old.value() == value.as_slice());
-            if !same {
-                table.insert(key.as_slice(), value.as_slice())?;
-            }
-        }
-        Change::Delete(key) => {
-            if table.get(key.as_slice())?.is_some() {
-                table.remove(key.as_slice())?;
-            }
-        }
-        Change::DeleteRange(from, to) => {
-            if !is_empty(table, from, to)? {
-                table.retain_in::<&[u8], _>(bounds(from, to), |_, _| false)?;
-            }
-        }
-        Change::DeleteOrphan { key, from, to } => {
-            if is_empty(table, from, to)? {
-                table.remove(key.as_slice())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `[from, to)`; nothing if they are the wrong way round.
-fn bounds<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
-    (Bound::Included(from), Bound::Excluded(to.max(from)))
-}
-
-fn is_empty(table: &Entries<'_>, from: &[u8], to: &[u8]) -> Result<bool, ::redb::StorageError> {
-    table.range::<&[u8]>(bounds(from, to))?.next().transpose().map(|first| first.is_none())
-}
-
-impl Backend for RedbBackend {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let guard = self.open_db();
-        let read = guard.as_ref().ok_or(StoreError::Closed)?.begin_read().map_err(self.failed("read"))?;
-        let table = read.open_table(TABLE).map_err(self.failed("read"))?;
-        let value = table.get(key).map_err(self.failed("read"))?;
-        Ok(value.map(|value| value.value().to_vec()))
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        let guard = self.open_db();
-        let read = guard.as_ref().ok_or(StoreError::Closed)?.begin_read().map_err(self.failed("read"))?;
-        let table = read.open_table(TABLE).map_err(self.failed("read"))?;
-        let mut entries = table.range::<&[u8]>(bounds(from, to)).map_err(self.failed("read"))?;
-        while let Some(entry) = if reverse { entries.next_back() } else { entries.next() } {
-            let (key, value) = entry.map_err(self.failed("read"))?;
-            if visit(key.value(), value.value()).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError> {
-        let guard = self.open_db();
-        let db = guard.as_ref().ok_or(StoreError::Closed)?;
-        let mut write: WriteTransaction = db.begin_write().map_err(self.failed("write"))?;
-        write
-            .set_durability(match durability {
-                Durability::Lazy => ::redb::Durability::None,
-                Durability::Durable => ::redb::Durability::Immediate,
-            })
-            .map_err(self.failed("write"))?;
-        if !changes.is_empty() {
-            let mut table = write.open_table(TABLE).map_err(self.failed("write"))?;
-            for change in changes {
-                apply(&mut table, change).map_err(self.failed("write"))?;
-            }
-        }
-        write.commit().map_err(self.failed("write"))
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        db.map_or(Ok(()), |db| db.close().map_err(self.failed("close")))
     }
 }
