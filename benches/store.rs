@@ -3,8 +3,10 @@
 //!
 //! `cargo bench --bench store [-- DIRECTORY]`; the directory must not be a tmpfs.
 
-#![allow(missing_docs)]
+#![expect(clippy::print_stdout, reason = "printing is what it is for")]
+
 use std::error::Error;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -208,18 +210,30 @@ fn measure(
     mut step: impl FnMut(&mut Case) -> Outcome<()>,
 ) -> Outcome<()> {
     let (bytes, commits, start) = (written()?, stores.stats().commits, Instant::now());
-    let count = cases.len() as u64;
+    let count = cases.len() as f64;
     for case in cases {
         step(case)?;
     }
-    let (kb, commits) =
-        ((written()? - bytes) as f64 / 1024.0 / count as f64, stores.stats().commits - commits);
+    let (bytes, commits) = (written()? - bytes, stores.stats().commits - commits);
     println!(
-        "{name:52} {kb:7.1} KiB {:5.2} durable commits {:8.2} ms",
-        commits as f64 / count as f64,
-        start.elapsed().as_secs_f64() * 1000.0 / count as f64
+        "{name:52} {:7.1} KiB {:5.2} durable commits {:8.2} ms",
+        bytes as f64 / 1024.0 / count,
+        commits as f64 / count,
+        start.elapsed().as_secs_f64() * 1000.0 / count
     );
     Ok(())
+}
+
+/// Prints how long `act` takes and what it writes, on average over `times`.
+fn time<T>(name: &str, times: u32, mut act: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let (start, bytes) = (Instant::now(), written()?);
+    for _ in 1..times {
+        act()?;
+    }
+    let last = act()?;
+    let took = start.elapsed().as_secs_f64() * 1000.0 / f64::from(times);
+    println!("{name:52} {:7.1} KiB {took:8.2} ms", (written()? - bytes) as f64 / 1024.0 / f64::from(times));
+    Ok(last)
 }
 
 /// How the node writes it: what nobody outside has been told of waits for company.
@@ -237,25 +251,13 @@ fn life(case: &mut Case, stores: &Stores, patient: bool) -> Outcome<()> {
     Ok(())
 }
 
-fn main() -> Outcome<()> {
-    let base = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let directory = base.map_or_else(|| PathBuf::from("target"), PathBuf::from).join("store-bench");
-    let _ = std::fs::remove_dir_all(&directory);
-    let place = |name: &str| Place::Redb(directory.join(name));
-    let mut settings = StoreSettings::new(place("executions.db"), place("jobs.db"));
-    // Longer than the run: lazy commits become durable only with durable ones.
-    settings.flush_after = Duration::from_secs(3600);
-    let stores = open(&settings)?;
+/// A step of a job's life.
+type Step<'a> = (&'static str, Box<dyn FnMut(&mut Case) -> Ticket + 'a>);
 
-    let mut stock = (0..STOCK).map(Case::new).collect::<Outcome<Vec<_>>>()?;
-    measure(&format!("filling: whole lives of {STOCK} jobs"), &mut stock, &stores, |case| {
-        life(case, &stores, false)
-    })?;
-
+fn single_steps(stores: &Stores) -> Outcome<()> {
     use ExecutionState as E;
     let (jobs, executions) = (&stores.jobs, &stores.executions);
-    println!("\nwith {STOCK} jobs in the store, each step durable by itself, one job after the other:");
-    let mut steps: Vec<(&str, Box<dyn FnMut(&mut Case) -> Ticket + '_>)> = vec![
+    let mut steps: Vec<Step<'_>> = vec![
         ("job submit (job, body, row, 2 events, indexes)", Box::new(|c| c.submit(jobs))),
         ("execution accepted (new record)", Box::new(|c| c.moves(executions, E::BidAccepted, false))),
         ("execution runs (record)", Box::new(|c| c.moves(executions, E::Running, false))),
@@ -270,6 +272,7 @@ fn main() -> Outcome<()> {
         ),
         ("execution reported (index)", Box::new(|c| c.reported(executions, false))),
     ];
+    println!("\nwith {STOCK} jobs in the store, each step durable by itself, one job after the other:");
     let mut costs = vec![0; steps.len()];
     for number in 0..ROUNDS {
         let mut case = Case::new(STOCK + number)?;
@@ -282,40 +285,84 @@ fn main() -> Outcome<()> {
     for ((name, _), cost) in steps.iter().zip(&costs) {
         println!("{name:52} {:7.1} KiB", *cost as f64 / 1024.0 / ROUNDS as f64);
     }
-    drop(steps);
+    Ok(())
+}
 
-    println!("\n{ROUNDS} more jobs, one after the other:");
-    for (name, patient) in [
-        ("whole life, accepted and completed durable at once", false),
-        ("whole life, these too wait for company", true),
-    ] {
+fn whole_lives(stores: &Stores) -> Outcome<()> {
+    println!("\n{ROUNDS} more jobs, one after the other, whole lives:");
+    for (name, patient) in
+        [("accepted and completed are durable at once", false), ("these too wait for company", true)]
+    {
         let mut cases = (0..ROUNDS).map(|n| Case::new(STOCK * 2 + n)).collect::<Outcome<Vec<_>>>()?;
-        measure(name, &mut cases, &stores, |case| life(case, &stores, patient))?;
+        measure(name, &mut cases, stores, |case| life(case, stores, patient))?;
     }
-
     let mut cases = (0..8).map(|n| Case::new(STOCK * 3 + n)).collect::<Outcome<Vec<_>>>()?;
-    let tickets: Vec<Ticket> = cases.iter_mut().map(|c| c.submit(jobs)).collect();
-    let (bytes, commits) = (written()?, stores.stats().commits);
-    for ticket in tickets {
-        ticket.wait()?;
-    }
-    println!(
-        "8 submits at once: {} KiB, {} durable commits",
-        (written()? - bytes) / 1024,
-        stores.stats().commits - commits
-    );
+    time("8 submits at once", 1, || {
+        let tickets: Vec<Ticket> = cases.iter_mut().map(|case| case.submit(&stores.jobs)).collect();
+        tickets.into_iter().try_for_each(|ticket| Ok(ticket.wait()?))
+    })
+}
 
+fn reads(jobs: &JobStore) -> Outcome<()> {
+    println!();
+    for (name, order) in
+        [("list 20 newest", ListOrder::Created), ("list 20 last modified", ListOrder::Modified)]
+    {
+        let query = ListQuery { order, reverse: true, offset: 0, limit: 20 };
+        time(name, 10, || Ok(jobs.list(&query, &mut |_| true)?))?;
+    }
+    time("find by name, the oldest but one", 10, || Ok(jobs.find("count-words-1")?))?;
+    Ok(())
+}
+
+/// Times that the writer's thread gave up the processor of its own will.
+fn wakeups() -> Outcome<u64> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        if std::fs::read_to_string(path.join("comm"))?.trim() == "store" {
+            let status = std::fs::read_to_string(path.join("status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            return Ok(line.ok_or("no voluntary_ctxt_switches")?.trim().parse()?);
+        }
+    }
+    Err("no thread named store".into())
+}
+
+fn main() -> Outcome<()> {
+    let base = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let directory = base.map_or_else(|| PathBuf::from("target"), PathBuf::from).join("store-bench");
+    // Left by a run that was cut off.
+    let _ = std::fs::remove_dir_all(&directory);
+    let place = |name: &str| Place::Redb(directory.join(name));
+    let mut settings = StoreSettings::new(place("executions.db"), place("jobs.db"));
+    // Longer than the run: lazy commits become durable only with durable ones.
+    settings.flush_after = Duration::from_secs(3600);
+    let mut stores = open(&settings)?;
+
+    let mut stock = (0..STOCK).map(Case::new).collect::<Outcome<Vec<_>>>()?;
+    measure(&format!("filling: whole lives of {STOCK} jobs"), &mut stock, &stores, |case| {
+        life(case, &stores, false)
+    })?;
+    single_steps(&stores)?;
+    whole_lives(&stores)?;
+    reads(&stores.jobs)?;
+
+    println!();
     for name in ["executions.db", "jobs.db"] {
-        use std::os::unix::fs::MetadataExt;
         let found = std::fs::metadata(directory.join(name))?;
         println!("{name}: {} KiB, {} KiB on disk", found.len() / 1024, found.blocks() / 2);
     }
-    let start = Instant::now();
+    let mut full = Some(stores);
+    time("close", 1, || Ok(full.take().map_or(Ok(()), Stores::close)?))?;
+    stores = time("open", 1, || Ok(open(&settings)?))?;
+    // The thread goes to sleep for the first time.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = wakeups()?;
+    time("idle for 3 s", 1, || {
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    })?;
+    println!("wakeups of the writer in that time: {}", wakeups()? - before);
     stores.close()?;
-    println!("close: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
-    let start = Instant::now();
-    open(&settings)?.close()?;
-    println!("open and close: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
+    Ok(std::fs::remove_dir_all(&directory)?)
 }

@@ -1,12 +1,14 @@
 //! The engine with a compiler: wasmtime and Cranelift.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
     Caller, Config, Error, Extern, ExternType, Func, Instance, Linker, Module, OptLevel, ResourceLimiter,
     Store, Trap, UpdateDeadline, Val,
 };
 
+use super::cache::ModuleCache;
+use super::compile::Compiler;
 use super::ending::{Ending, conclude, interrupted, open_host};
 use super::limits::{INSTANCES_MAX, Limits, MEMORIES_MAX, TABLES_MAX};
 use super::module;
@@ -20,13 +22,17 @@ const GUEST_STACK: usize = 1 << 20;
 /// An address space below this has no room for the 4 GiB that a memory without bounds checks reserves.
 const ROOMY: u64 = 64 << 30;
 
-/// wasmtime. Made when the first guest runs; modules are compiled on the calling thread.
+/// wasmtime. Made when the first guest runs.
 #[derive(Default)]
-pub struct Compiled(OnceLock<Result<Shared, String>>);
+pub struct Compiled {
+    shared: OnceLock<Result<Shared, String>>,
+    cache: Option<Arc<ModuleCache>>,
+}
 
 struct Shared {
     engine: wasmtime::Engine,
     linker: Linker<Guest>,
+    compiler: Compiler,
 }
 
 /// What a store holds.
@@ -37,14 +43,15 @@ struct Guest {
 }
 
 impl Compiled {
-    /// Costs nothing until a guest runs.
+    /// Costs nothing until a guest runs. Keeps compiled modules in `cache`, if there is one.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(cache: Option<Arc<ModuleCache>>) -> Self {
+        Self { shared: OnceLock::new(), cache }
     }
 
     fn shared(&self) -> Result<&Shared, Failure> {
-        self.0.get_or_init(|| Shared::new().map_err(|e| format!("{e:#}"))).as_ref().map_err(|e| {
+        let new = || Shared::new(self.cache.clone()).map_err(|e| format!("{e:#}"));
+        self.shared.get_or_init(new).as_ref().map_err(|e| {
             Failure::new(
                 FailureCode::Internal,
                 format!("the WASM compiler does not work on this machine: {e}"),
@@ -54,11 +61,11 @@ impl Compiled {
 }
 
 impl Shared {
-    fn new() -> Result<Self, Error> {
+    fn new(cache: Option<Arc<ModuleCache>>) -> Result<Self, Error> {
         let engine = wasmtime::Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
         link_wasi(&mut linker)?;
-        Ok(Self { engine, linker })
+        Ok(Self { compiler: Compiler::new(engine.clone(), cache), engine, linker })
     }
 }
 
@@ -69,8 +76,7 @@ fn config() -> Config {
         .max_wasm_stack(GUEST_STACK)
         .cranelift_opt_level(OptLevel::Speed)
         .wasm_memory64(false)
-        .generate_address_map(false)
-        .memory_init_cow(false);
+        .generate_address_map(false);
     let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
     if address_space.is_some_and(|bytes| bytes < ROOMY) {
         config.memory_reservation(0).memory_guard_size(64 << 10).memory_reservation_for_growth(1 << 20);
@@ -86,8 +92,10 @@ impl Engine for Compiled {
     fn run(&self, run: &Run) -> Result<i32, Failure> {
         let shared = self.shared()?;
         module::check_memory(run)?;
-        let main = shared.compile(&run.module)?;
-        let imports = run.imports.iter().map(|i| shared.compile(&i.module)).collect::<Result<Vec<_>, _>>()?;
+        let compiler = &shared.compiler;
+        let main = compiler.compile(&run.module, run)?;
+        let imports =
+            run.imports.iter().map(|i| compiler.compile(&i.module, run)).collect::<Result<Vec<_>, _>>()?;
         if run.interrupt.cause().is_some() {
             return Err(interrupted(run, None));
         }
@@ -111,11 +119,6 @@ impl Engine for Compiled {
 }
 
 impl Shared {
-    fn compile(&self, file: &ModuleFile) -> Result<Module, Failure> {
-        let bytes = module::read(file)?;
-        Module::new(&self.engine, &bytes).map_err(|e| module::malformed(file, &format!("{e:#}")))
-    }
-
     /// From instances to the end of the entry function.
     fn drive(
         &self,

@@ -2,12 +2,12 @@
 
 use std::io;
 
+use super::causes::{over_limit, stopped};
 use super::limits::{Limits, TABLE_ELEMENTS_MAX};
-use super::scratch::over_limit;
 use super::wasi::{Stop, Wasi};
 use super::{Mount, Run};
 use crate::model::{Failure, FailureCode};
-use crate::sys::Cause;
+use crate::sys::{Cause, OverLimit};
 
 /// How a guest ended.
 #[derive(Debug)]
@@ -52,19 +52,9 @@ pub fn conclude(ending: Ending, run: &Run, wasi: &mut Wasi, limits: &Limits) -> 
 /// Why a run was stopped from outside.
 #[must_use]
 pub fn interrupted(run: &Run, wasi: Option<&Wasi>) -> Failure {
-    match run.interrupt.cause() {
-        Some(Cause::Timeout) => {
-            Failure::new(FailureCode::Timeout, "the execution took longer than its time limit")
-                .hint("set Timeouts.ExecutionTimeout of the task higher")
-        }
-        Some(Cause::Disk) => match wasi.and_then(Wasi::over) {
-            Some(over) => over_limit(over),
-            None => Failure::new(FailureCode::DiskQuota, "the node needs the disk space"),
-        },
-        Some(Cause::Shutdown) => {
-            Failure::new(FailureCode::NodeRestart, "the node stopped while the execution ran")
-        }
-        Some(Cause::Cancelled) | None => Failure::new(FailureCode::Cancelled, "the execution was stopped"),
+    match (run.interrupt.cause(), wasi.and_then(Wasi::over)) {
+        (Some(Cause::Disk), Some(over)) => over_limit(over),
+        (cause, _) => stopped(cause.unwrap_or(Cause::Cancelled)),
     }
 }
 
@@ -128,6 +118,9 @@ pub fn open_host(run: &Run) -> Result<Wasi, Failure> {
 }
 
 fn io_failure(e: &io::Error, what: &str) -> Failure {
+    if let Some(over) = e.get_ref().and_then(|cause| cause.downcast_ref::<OverLimit>()) {
+        return over_limit(*over);
+    }
     let code =
         if e.kind() == io::ErrorKind::InvalidInput { FailureCode::InvalidJob } else { FailureCode::Internal };
     Failure::new(code, format!("{what}: {e}"))

@@ -71,7 +71,6 @@ fn config() -> Config {
         })
         .set_max_recursion_depth(CALLS_MAX)
         .set_max_stack_height(STACK_MAX)
-        .wasm_memory64(false)
         .ignore_custom_sections(true);
     config
 }

@@ -8,15 +8,21 @@
 //! * by `proc_exit`, or by returning from its entry function (exit code 0): the run completed, whatever the code;
 //! * by a trap: the run completed with exit code 1, and standard error ends with a line `wasm trap: ...`;
 //! * by a trap after it was refused memory, by writing too much, or by an [`Interrupt`]: a [`Failure`] that says so.
+//!
+//! # Limitations
+//! A compilation goes on, unattended, when its execution is stopped; how many may do so is bounded. Links do not lead from one mount into another, and mounts below other mounts are not listed. The interpreter has no
+//! SIMD.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Bytes, Failure, ResultPath, WasmSpec};
+use crate::model::{Bytes, ExecutionId, Failure, JobId, JobType, ResultPath, WasmSpec};
 use crate::sys::{Interrupt, Meter};
 
+mod cache;
+pub mod causes;
 #[cfg(any(feature = "wasm", feature = "interpreter"))]
 mod ending;
 #[cfg(any(feature = "wasm", feature = "interpreter"))]
@@ -28,6 +34,8 @@ mod scratch;
 mod wasi;
 
 #[cfg(all(feature = "wasm", target_pointer_width = "64"))]
+mod compile;
+#[cfg(all(feature = "wasm", target_pointer_width = "64"))]
 pub mod compiled;
 #[cfg(any(feature = "interpreter", all(feature = "wasm", not(target_pointer_width = "64"))))]
 pub mod interpreted;
@@ -37,7 +45,8 @@ mod suite;
 #[cfg(test)]
 pub mod testing;
 
-pub use scratch::{Scratch, over_limit};
+pub use cache::ModuleCache;
+pub use scratch::Scratch;
 
 /// Stack that the thread which calls [`Engine::run`] must have: the guest's own (see `compiled`), the compiler's and
 /// the host functions'. Only what is touched counts.
@@ -56,12 +65,16 @@ pub trait Engine: Send + Sync {
     fn run(&self, run: &Run) -> Result<i32, Failure>;
 }
 
-/// The engines of this build, the best first; none in a build without WASM.
+/// The engines of this build, the best first; none in a build without WASM. Compiled modules are kept in `cache`.
 #[must_use]
-pub fn engines() -> Vec<Arc<dyn Engine>> {
+#[cfg_attr(
+    not(all(feature = "wasm", target_pointer_width = "64")),
+    expect(unused_variables, reason = "there is nothing to compile")
+)]
+pub fn engines(cache: Option<Arc<ModuleCache>>) -> Vec<Arc<dyn Engine>> {
     vec![
         #[cfg(all(feature = "wasm", target_pointer_width = "64"))]
-        Arc::new(compiled::Compiled::new()),
+        Arc::new(compiled::Compiled::new(cache)),
         #[cfg(any(feature = "interpreter", all(feature = "wasm", not(target_pointer_width = "64"))))]
         Arc::new(interpreted::Interpreted::new()),
     ]
@@ -138,11 +151,47 @@ pub fn environment(
     env
 }
 
-/// Names of the variables that the node sets for every job, with their values in this order.
-pub const NODE_VARIABLES: [&str; 5] = [
-    "BACALHAU_EXECUTION_ID",
-    "BACALHAU_JOB_ID",
-    "BACALHAU_JOB_TYPE",
-    "BACALHAU_PARTITION_INDEX",
-    "BACALHAU_PARTITION_COUNT",
-];
+/// The node's own variables of an execution.
+#[must_use]
+pub fn node_environment(
+    id: &ExecutionId,
+    job: &JobId,
+    job_type: JobType,
+    partition: u32,
+    count: u32,
+) -> BTreeMap<String, String> {
+    let values = [
+        ("BACALHAU_EXECUTION_ID", id.to_string()),
+        ("BACALHAU_JOB_ID", job.to_string()),
+        ("BACALHAU_JOB_TYPE", job_type.as_str().to_owned()),
+        ("BACALHAU_PARTITION_INDEX", partition.to_string()),
+        ("BACALHAU_PARTITION_COUNT", count.to_string()),
+    ];
+    values.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_has_the_last_word_in_the_environment() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let (id, job) = (ExecutionId::random(), JobId::random());
+        let node = node_environment(&id, &job, JobType::Batch, 2, 5);
+        let task = map(&[("A", "task"), ("B", "task"), ("BACALHAU_JOB_ID", "task")]);
+        let engine = map(&[("B", "engine"), ("BACALHAU_JOB_TYPE", "engine")]);
+        let mut wanted = map(&[
+            ("A", "task"),
+            ("B", "engine"),
+            ("BACALHAU_JOB_TYPE", "batch"),
+            ("BACALHAU_PARTITION_INDEX", "2"),
+            ("BACALHAU_PARTITION_COUNT", "5"),
+        ]);
+        wanted.insert("BACALHAU_EXECUTION_ID".into(), id.to_string());
+        wanted.insert("BACALHAU_JOB_ID".into(), job.to_string());
+        assert_eq!(environment(&task, &engine, &node), wanted);
+    }
+}

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::causes::over_limit;
 use crate::model::execution::STREAM_HEAD;
 use crate::model::{Bytes, Failure, FailureCode, RunOutput};
 use crate::sys::Meter;
@@ -110,16 +111,6 @@ impl Scratch {
         let (stderr, stderr_truncated) = head(&self.stderr());
         RunOutput { stdout, stdout_truncated, stderr, stderr_truncated, exit_code }
     }
-}
-
-/// The failure of an execution that wrote beyond its limit.
-#[must_use]
-pub fn over_limit(over: crate::sys::OverLimit) -> Failure {
-    let text = format!(
-        "the execution may write {} to disk and wanted {} more after {}",
-        over.limit, over.asked, over.used
-    );
-    Failure::new(FailureCode::DiskQuota, text).hint("set Resources.Disk of the task higher")
 }
 
 /// The first bytes of a stream as text, and whether there is more. A file that is not there is empty.

@@ -40,7 +40,20 @@ macro_rules! prefixed_id {
             /// A new random id.
             #[must_use]
             pub fn random() -> Self {
-                Self(format!(concat!($prefix, "{}"), uuid::Uuid::new_v4()).into_boxed_str())
+                Self::from_uuid(uuid::Uuid::new_v4())
+            }
+
+            /// The id of that UUID.
+            #[must_use]
+            pub fn from_uuid(uuid: uuid::Uuid) -> Self {
+                Self(format!(concat!($prefix, "{}"), uuid).into_boxed_str())
+            }
+
+            /// The UUID in it: 16 bytes instead of a text, for tables in memory.
+            #[must_use]
+            pub fn uuid(&self) -> uuid::Uuid {
+                // Every id was checked when it was made: the default never comes.
+                uuid::Uuid::try_parse(self.0.get($prefix.len()..).unwrap_or_default()).unwrap_or_default()
             }
 
             /// The whole id.
@@ -233,6 +246,7 @@ mod tests {
         let id = JobId::random();
         assert_eq!(id.as_str().parse::<JobId>().unwrap(), id);
         assert_eq!(id.short().len(), 10);
+        assert_eq!(JobId::from_uuid(id.uuid()), id);
         let long = "j-".repeat(500);
         for bad in ["", "j-", "e-0f3c", "j-0F3C1234-0000-0000-0000-000000000000", "../../etc", long.as_str()]
         {

@@ -297,7 +297,12 @@ impl JobRecord {
     ///
     /// # Errors
     /// The event makes no sense in this state; nothing changed.
-    pub fn advance(&mut self, event: JobEvent, message: &str, now: Timestamp) -> Result<(), IllegalTransition> {
+    pub fn advance(
+        &mut self,
+        event: JobEvent,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), IllegalTransition> {
         self.state = self.state.next(event)?;
         message.clone_into(&mut self.message);
         self.revision += 1;

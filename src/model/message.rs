@@ -78,6 +78,8 @@ pub enum FromCompute {
         output: RunOutput,
         /// Whether a result was published.
         published: bool,
+        /// What the job's owner should hear about the result, one line each.
+        notes: Vec<String>,
     },
     /// It failed.
     ComputeError {

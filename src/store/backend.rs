@@ -67,7 +67,8 @@ pub trait Backend: Send + Sync {
     /// also if there are no changes.
     ///
     /// # Errors
-    /// Nothing of it was applied.
+    /// Nothing of it is visible. If the storage failed, nothing or all of it will be found when the database
+    /// is opened again.
     fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError>;
 
     /// Makes everything durable and lets go of the file. Later calls get [`StoreError::Closed`].

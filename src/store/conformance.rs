@@ -1,11 +1,10 @@
 //! One suite over both back ends, and over the two stores on top of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::*;
 
 /// A directory that goes with the test.
 pub(super) struct TempDir(pub PathBuf);
@@ -33,15 +32,6 @@ fn over_both(test: impl Fn(Arc<dyn Backend>)) {
     test(Arc::new(MemoryBackend::new()));
     let dir = TempDir::new();
     test(Arc::new(RedbBackend::open(&dir.file("a.db"), StoreSettings::DEFAULT_CACHE).unwrap()));
-}
-
-/// Runs a test over a store of each kind.
-fn over_stores(test: impl Fn(&Stores)) {
-    test(&open(&StoreSettings::memory()).unwrap());
-    let dir = TempDir::new();
-    let settings =
-        StoreSettings::new(Place::Redb(dir.file("sub/e.db")), Place::Redb(dir.file("sub/dir/j.db")));
-    test(&open(&settings).unwrap());
 }
 
 fn entries(db: &dyn Backend, from: &[u8], to: &[u8], reverse: bool) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -11,6 +11,7 @@
 //! active and what is to be reported. A record is written to the large table once, when it ends, beside its result;
 //! that it was reported is the absence of a key.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -34,6 +35,12 @@ pub struct ExecutionStore {
     writer: Writer,
 }
 
+impl fmt::Debug for ExecutionStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutionStore").finish_non_exhaustive()
+    }
+}
+
 /// How many executions there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExecutionCounts {
@@ -48,6 +55,12 @@ pub struct ExecutionCounts {
 impl ExecutionStore {
     pub(super) fn new(db: Arc<dyn Backend>, writer: Writer) -> Self {
         Self { db, writer }
+    }
+
+    /// What the writer of both databases has done so far.
+    #[must_use]
+    pub fn stats(&self) -> super::Stats {
+        self.writer.stats()
     }
 
     /// The record of an execution.
@@ -130,7 +143,7 @@ impl ExecutionStore {
     }
 
     /// Hands over every row of the ledger, in no particular order, without holding them all in memory.
-    /// `visit` must not wait for a write.
+    /// `visit` must not call the store.
     ///
     /// # Errors
     /// The database cannot be read, or a row makes no sense.
@@ -187,7 +200,6 @@ impl ExecutionStore {
     }
 
     /// An empty set of changes, to be filled and written.
-    #[must_use]
     pub fn change(&self) -> ExecutionChange {
         ExecutionChange::default()
     }

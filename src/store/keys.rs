@@ -78,8 +78,8 @@ impl Key {
         self.0
     }
 
-    /// The bounds of all keys that begin with this one. The last byte of a prefix is never 255: kinds and
-    /// sub-kinds are small, and where an id ends a prefix the bound is carried to the left.
+    /// The bounds of all keys that begin with this one. Where it ends in 255 the upper bound is carried to the
+    /// left, to the kind at the latest, which is never 255.
     pub(super) fn range(self) -> (Vec<u8>, Vec<u8>) {
         let mut end = self.0.clone();
         while end.last() == Some(&u8::MAX) {

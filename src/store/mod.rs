@@ -11,8 +11,13 @@ mod jobs;
 mod keys;
 mod memory;
 mod redb;
+#[cfg(test)]
+mod stores_tests;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +28,7 @@ use crate::model::Bytes;
 
 pub use backend::{Backend, Change, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
-pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery};
+pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery, MANY_MAX, MIN_PREFIX};
 pub use memory::MemoryBackend;
 pub use redb::RedbBackend;
 use writer::Writer;
@@ -176,6 +181,12 @@ pub struct Stores {
     pub jobs: JobStore,
     writer: Writer,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 /// Opens both databases and starts the writer.

@@ -25,8 +25,9 @@ pub const QUEUE_MAX: usize = 1024;
 /// Bytes of keys and values that may wait; more from outside get [`StoreError::Busy`].
 pub const QUEUE_MAX_BYTES: u64 = 4 << 20;
 
-/// Stack of the writer thread; redb needs less than half of it.
-const STACK: usize = 128 << 10;
+/// Stack of the writer thread. Measured with 1000 jobs in the store: 48 KiB are enough for a program made small,
+/// one that is not optimised needs more than 80.
+const STACK: usize = if cfg!(debug_assertions) { 256 << 10 } else { 128 << 10 };
 
 /// The answer to a write: wait for it by `.await`, or with [`Ticket::wait`] on a plain thread.
 ///
@@ -50,7 +51,8 @@ impl Ticket {
     /// Blocks until the write is committed. Not for threads that run a tokio runtime: it panics there.
     ///
     /// # Errors
-    /// The write was refused or failed; nothing of it was stored.
+    /// The write was refused or failed, and nothing of it was stored; or, after `write_soon`, it is visible but may
+    /// not survive a power cut.
     pub fn wait(self) -> Result<(), StoreError> {
         match self.0 {
             State::Answered(result) => result,
@@ -255,13 +257,12 @@ impl Thread {
     /// Makes durable what has been lazy for long enough.
     fn flush_due(&mut self) {
         for target in &mut self.databases {
-            if target.lazy_since.is_some_and(|since| since.elapsed() >= self.flush_after) {
-                if let Err(error) = target.commit(&self.shared, &[], Durability::Durable) {
-                    // Perhaps nobody waits for this. The next durable commit or the close tries again.
-                    log::error!(target: "store", "recent changes may not survive a power cut: {error}");
-                    target.lazy_since = None;
-                    answer(std::mem::take(&mut target.later), &Err(error));
-                }
+            let due = target.lazy_since.is_some_and(|since| since.elapsed() >= self.flush_after);
+            if due && let Err(error) = target.commit(&self.shared, &[], Durability::Durable) {
+                // Perhaps nobody waits for this. The next durable commit or the close tries again.
+                log::error!(target: "store", "recent changes may not survive a power cut: {error}");
+                target.lazy_since = None;
+                answer(std::mem::take(&mut target.later), &Err(error));
             }
         }
     }

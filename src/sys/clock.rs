@@ -17,7 +17,7 @@ pub trait Clock: Send + Sync {
 }
 
 /// 2026-01-01T00:00:00Z: a clock that shows an earlier time has never been set since the board got its power.
-const EARLIEST_BELIEVABLE: Timestamp = Timestamp(1_767_225_600_000_000_000);
+pub const EARLIEST_BELIEVABLE: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
 /// The system's clock.
 #[derive(Debug, Default)]

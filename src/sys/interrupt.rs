@@ -1,7 +1,8 @@
 //! One word that stops a guest, a download or a packing run, and says why.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Why something is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,29 @@ impl Interrupt {
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.lock().cause
+    }
+
+    /// Sleeps that long, or until the work is to stop: then says why.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Option<Cause> {
+        let bell = Arc::new((Mutex::new(false), Condvar::new()));
+        let ring = Arc::clone(&bell);
+        let registration = self.on_raise(move || {
+            *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            ring.1.notify_all();
+        });
+        let begin = Instant::now();
+        let mut rung = bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*rung {
+            let left = duration.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            rung = bell.1.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(rung);
+        drop(registration);
+        self.cause()
     }
 
     /// Runs `callback` once when the work is to stop, at once if that has been said already.
@@ -123,5 +147,16 @@ mod tests {
         assert_eq!(calls.load(Ordering::SeqCst), 1);
         let _late = interrupt.on_raise(count());
         assert_eq!(calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_sleep_ends_with_its_time_or_with_the_interrupt() {
+        let interrupt = Interrupt::new();
+        assert_eq!(interrupt.sleep(Duration::from_millis(1)), None);
+        let other = interrupt.clone();
+        let sleeper = std::thread::spawn(move || other.sleep(Duration::from_secs(3600)));
+        interrupt.raise(Cause::Cancelled);
+        assert_eq!(sleeper.join().unwrap(), Some(Cause::Cancelled));
+        assert_eq!(interrupt.sleep(Duration::from_secs(3600)), Some(Cause::Cancelled));
     }
 }

@@ -8,8 +8,9 @@ pub mod interrupt;
 pub mod logger;
 pub mod machine;
 pub mod meter;
+pub mod text;
 
-pub use clock::{Clock, FakeClock, SystemClock};
+pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
 pub use interrupt::{Cause, Interrupt, Registration};
 pub use machine::Machine;

@@ -18,6 +18,7 @@ pub enum Code {
     Conflict,
     MultipleJobsFound,
     Gone,
+    PreconditionFailed,
     TooLarge,
     UriTooLong,
     RangeNotSatisfiable,
@@ -30,6 +31,8 @@ pub enum Code {
     TimeOut,
     VersionNotSupported,
     InsufficientStorage,
+    ResourceExhausted,
+    DatastoreFailure,
 }
 
 impl Code {
@@ -57,6 +60,7 @@ impl Code {
             Self::Conflict => (409, "ResourceInUse"),
             Self::MultipleJobsFound => (409, "MultipleJobsFound"),
             Self::Gone => (410, "Gone"),
+            Self::PreconditionFailed => (412, "PreconditionFailed"),
             Self::TooLarge => (413, "RequestTooLarge"),
             Self::UriTooLong => (414, "URITooLong"),
             Self::RangeNotSatisfiable => (416, "RangeNotSatisfiable"),
@@ -69,6 +73,8 @@ impl Code {
             Self::TimeOut => (504, "TimeOut"),
             Self::VersionNotSupported => (505, "VersionNotSupported"),
             Self::InsufficientStorage => (507, "ResourceExhausted"),
+            Self::ResourceExhausted => (429, "ResourceExhausted"),
+            Self::DatastoreFailure => (500, "DatastoreFailure"),
         }
     }
 }
@@ -83,14 +89,14 @@ pub struct ApiError {
     pub message: String,
     /// The request's `X-Request-ID`, if it had one.
     #[serde(rename = "RequestID")]
-    pub request_id: String,
+    pub request_id: Box<str>,
     /// One of [`Code`]'s words.
-    pub code: String,
+    pub code: Box<str>,
     /// Which part of the node.
-    pub component: String,
+    pub component: Box<str>,
     /// What to do next.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub hint: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub hint: Box<str>,
     /// Facts for programs; texts all.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, String>,
@@ -109,17 +115,17 @@ impl ApiError {
         Self {
             status: code.status(),
             message: message.into(),
-            request_id: String::new(),
+            request_id: Box::default(),
             code: code.as_str().into(),
-            component: String::new(),
-            hint: String::new(),
+            component: Box::default(),
+            hint: Box::default(),
             details: BTreeMap::new(),
         }
     }
 
     /// The same with what to do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = hint.into();
         self
     }

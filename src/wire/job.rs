@@ -99,9 +99,10 @@ fn read(
     let name = job.text("Name", findings).unwrap_or_default();
     let own = job.text("Namespace", findings).filter(|text| !text.is_empty());
     let namespace = own.or(namespace.filter(|text| !text.is_empty())).unwrap_or_else(|| "default".into());
-    let job_type = job_type(&mut job, findings);
+    // One that is wrong is a finding; the rest is read all the same, so that everything comes in one answer.
+    let job_type = job_type(&mut job, findings).unwrap_or(JobType::Batch);
     let priority = small(&mut job, "Priority", findings).unwrap_or(0);
-    let count = count(&mut job, job_type.unwrap_or(JobType::Batch), reading, findings);
+    let count = count(&mut job, job_type, reading, findings);
     let constraints = constraints(&mut job, findings);
     let mut meta = job.texts("Meta", findings);
     let before = meta.len();
@@ -121,7 +122,6 @@ fn read(
         return None;
     };
     let task = task::read(first, findings)?;
-    let job_type = job_type?;
     Some(JobSpec { name, namespace, job_type, priority, count, constraints, meta, labels, task })
 }
 

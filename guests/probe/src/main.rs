@@ -3,7 +3,7 @@
 //! Arguments are commands separated by `;`. A command that fails prints `err <errno>`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -59,6 +59,7 @@ fn run(words: &[&str]) -> io::Result<String> {
         ["env", name] => Ok(std::env::var(name).unwrap_or_else(|_| "unset".into())),
         ["envs"] => Ok(format!("{:?}", std::env::vars().collect::<Vec<_>>())),
         ["stdin"] => io::read_to_string(io::stdin()),
+        ["tty"] => Ok(format!("{} {}", io::stdin().is_terminal(), io::stdout().is_terminal())),
         ["stderr", text] => done(writeln!(io::stderr(), "{text}")),
         ["exit", code] => std::process::exit(code.parse().expect("a number")),
         ["panic"] => panic!("as told"),

@@ -52,7 +52,10 @@ fn the_default_file_is_the_table() {
     if std::env::var_os("CODLING_BLESS").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/default.yaml"), &wanted).unwrap();
     }
-    assert!(DEFAULT_FILE == wanted, "run this test with CODLING_BLESS=1 to write src/config/default.yaml anew");
+    assert!(
+        DEFAULT_FILE == wanted,
+        "run this test with CODLING_BLESS=1 to write src/config/default.yaml anew"
+    );
     let loaded = of(DEFAULT_FILE).unwrap();
     assert_eq!(warnings(&loaded), Vec::<String>::new());
     assert_eq!(loaded.settings, with(&[], &[]).unwrap().settings);

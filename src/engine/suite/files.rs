@@ -14,6 +14,7 @@ over_engines!(
     mounts_show_in_listings_and_stay,
     nothing_is_renamed_across_mounts,
     listings_with_any_buffer,
+    no_tree_grows_too_deep,
     no_path_leads_out,
     a_link_swapped_under_the_guest,
     devices_and_fifos_are_not_opened,
@@ -26,6 +27,7 @@ const BUSY: &str = "err 10";
 const EXIST: &str = "err 20";
 const INVAL: &str = "err 28";
 const ISDIR: &str = "err 31";
+const NAMETOOLONG: &str = "err 37";
 const NOENT: &str = "err 44";
 const NOTDIR: &str = "err 54";
 const NOTEMPTY: &str = "err 55";
@@ -270,6 +272,25 @@ fn listings_with_any_buffer(engine: &AnyEngine) {
         ("readdir in 20", "the buffer holds no entry"),
     ];
     check(bench.input("/in", &host, false), engine, &script);
+}
+
+fn no_tree_grows_too_deep(engine: &AnyEngine) {
+    let deep = |first: &str, n: usize| format!("/{first}{}", "/d".repeat(n - 1));
+    let commands = [
+        (format!("mkdirs {}", deep("a", 120)), "ok"),
+        (format!("mkdir {}", deep("a", 121)), NAMETOOLONG),
+        (format!("mkdirs {}", deep("b", 70)), "ok"),
+        (format!("mkdirs {}", deep("c", 60)), "ok"),
+        // What lies below would lie at 60 + 70.
+        (format!("mv /b {}/b", deep("c", 60)), NAMETOOLONG),
+        (format!("mv {} {}/b", deep("b", 20), deep("c", 60)), "ok"),
+        (format!("mv {} /top", deep("a", 2)), "ok"),
+        (format!("mv {} /b/other", deep("c", 30)), "ok"),
+        (format!("write {}/{} x", deep("b", 3), "n".repeat(256)), NAMETOOLONG),
+        (format!("write {}/{} x", deep("b", 3), "n".repeat(255)), "ok"),
+    ];
+    let script: Vec<_> = commands.iter().map(|(command, said)| (command.as_str(), *said)).collect();
+    check(Bench::new(PROBE), engine, &script);
 }
 
 fn no_path_leads_out(engine: &AnyEngine) {

@@ -13,6 +13,8 @@ use super::{Engine, ImportFile, ModuleFile, Mount, Run, Scratch, THREAD_STACK};
 use crate::model::{Bytes, Failure, FailureCode, ModuleRef, ResultPath, WasmSpec};
 use crate::sys::{Interrupt, Meter};
 
+#[cfg(all(feature = "wasm", target_pointer_width = "64"))]
+mod caching;
 mod files;
 mod hostile;
 mod limits;
@@ -25,7 +27,7 @@ macro_rules! over_engines {
         mod compiled {
             $(#[test]
             fn $test() {
-                let engine: super::AnyEngine = std::sync::Arc::new(crate::engine::compiled::Compiled::new());
+                let engine: super::AnyEngine = std::sync::Arc::new(crate::engine::compiled::Compiled::new(None));
                 super::$test(&engine);
             })*
         }

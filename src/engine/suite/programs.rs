@@ -16,12 +16,15 @@ over_engines!(
 );
 
 fn what_a_program_prints_and_returns(engine: &AnyEngine) {
-    let ran = Bench::probe(&["echo hello world", "stderr oops", "stdin", "echo end"]).run(engine);
-    assert_eq!(ran.lines(), ["hello world", "ok", "", "end"]);
+    let ran = Bench::probe(&["echo hello world", "stderr oops", "stdin", "tty"]).run(engine);
+    assert_eq!(ran.lines(), ["hello world", "ok", "", "false false"]);
     assert_eq!(ran.stderr, "oops\n");
     assert_eq!(ran.result_file("exitCode"), "0");
     let output = ran.scratch.run_output(0);
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hello world\nok\n\nend\n", "oops\n"));
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("hello world\nok\n\nfalse false\n", "oops\n")
+    );
     assert!(!output.stdout_truncated && !output.stderr_truncated);
 }
 

@@ -110,7 +110,7 @@ impl Wasi {
     /// # Errors
     /// A mount or a stream cannot be opened; the kind is `InvalidInput` if the job is to blame.
     pub fn new(run: &Run, mounts: &[Mount]) -> io::Result<Self> {
-        let tree = Tree::open(&run.scratch.root(), mounts, run.scratch.dir())?;
+        let tree = Tree::open(&run.scratch.root(), mounts, run.scratch.dir(), &run.meter)?;
         let mut table = Table::new();
         let everything = tree.resolve("".as_ref(), b"/").map_err(|_| io::ErrorKind::NotFound)?;
         let root = OpenDir {

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, OFlags};
 use super::abi::{Answer, Errno, Fault, FileStat, LOOKUP_SYMLINK_FOLLOW, errno, fdflags, oflags, rights};
 use super::file::timestamps;
 use super::table::{Entry, OpenDir, OpenFile};
-use super::tree::{Place, Source};
+use super::tree::{DEPTH_MAX, Place, Source};
 use super::{Memory, Wasi};
 
 /// What a guest wants of a path that it opens.
@@ -365,11 +365,29 @@ impl Wasi {
         if (from.wants_dir || to.wants_dir) && !source.is_dir() {
             return Err(errno::NOTDIR.into());
         }
+        if source.is_dir() {
+            // What is below comes to lie deeper.
+            let (old, new) = (from.absolute.iter().count(), to.absolute.iter().count());
+            self.check_depth(dir, &from.path, DEPTH_MAX.saturating_sub(new.max(old)))?;
+        }
         let replaced = dir.symlink_metadata(&to.path).ok();
         dir.rename(&from.path, dir, &to.path)?;
         // Two names of one file: the kernel then does nothing.
         if let Some(replaced) = replaced.filter(|r| (r.dev(), r.ino()) != (source.dev(), source.ino())) {
             self.removed(to.volume, &replaced);
+        }
+        Ok(())
+    }
+
+    /// Whether no directory or file lies more than `levels` below `path`.
+    fn check_depth(&self, dir: &Dir, path: &Path, levels: usize) -> Result<(), Fault> {
+        for entry in dir.read_dir(path)? {
+            self.check_interrupt()?;
+            let entry = entry?;
+            let deeper = levels.checked_sub(1).ok_or(errno::NAMETOOLONG)?;
+            if entry.file_type()?.is_dir() {
+                self.check_depth(dir, &path.join(entry.file_name()), deeper)?;
+            }
         }
         Ok(())
     }

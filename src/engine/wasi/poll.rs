@@ -1,9 +1,8 @@
 //! Clocks, and waiting for them.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use super::abi::{Answer, Errno, Stop, errno};
+use super::abi::{Answer, Errno, errno};
 use super::table::Entry;
 use super::{Memory, Wasi};
 
@@ -89,7 +88,11 @@ impl Wasi {
             };
             due.extend(event.map(|event| (i, event)));
         }
-        self.sleep(waited)?;
+        if !waited.is_zero() {
+            // Asked again just below, like everywhere.
+            let _ = self.interrupt.sleep(waited);
+        }
+        self.check_interrupt()?;
         let mut at = events;
         for (i, (kind, error, bytes)) in &due {
             // The range was checked above.
@@ -133,30 +136,5 @@ impl Wasi {
             },
             _ => return Err(errno::INVAL),
         })
-    }
-
-    /// Sleeps, unless and until the guest is to stop.
-    fn sleep(&self, wait: Duration) -> Result<(), Stop> {
-        if wait.is_zero() {
-            return self.check_interrupt();
-        }
-        let bell = Arc::new((Mutex::new(false), Condvar::new()));
-        let ring = Arc::clone(&bell);
-        let registration = self.interrupt.on_raise(move || {
-            *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            ring.1.notify_all();
-        });
-        let begin = Instant::now();
-        let mut rung = bell.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*rung {
-            let left = wait.saturating_sub(begin.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            rung = bell.1.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        drop(rung);
-        drop(registration);
-        self.check_interrupt()
     }
 }

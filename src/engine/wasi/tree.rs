@@ -14,11 +14,16 @@ use cap_std::fs::Dir;
 
 use super::abi::{Errno, errno};
 use crate::engine::Mount;
+use crate::model::Bytes;
+use crate::model::units::DISK_BLOCK;
+use crate::sys::Meter;
 
 /// Bytes of a path, from the guest's root (`PATH_MAX` of Linux).
 const PATH_MAX: usize = 4096;
 /// Bytes of a name (`NAME_MAX` of Linux).
 const NAME_MAX: usize = 255;
+/// Names in a path, from the guest's root: whoever packs or removes what a guest made can go down that far.
+pub const DEPTH_MAX: usize = 120;
 
 /// Something on the host that is mounted once or more.
 #[derive(Debug)]
@@ -76,8 +81,9 @@ impl Tree {
     /// appear in listings. `scratch` is the directory that does not outlive the execution.
     ///
     /// # Errors
-    /// A host path cannot be opened (the message names it), or two mounts have the same guest path.
-    pub fn open(root: &Path, mounts: &[Mount], scratch: &Path) -> io::Result<Self> {
+    /// A host path cannot be opened (the message names it), two mounts have the same guest path, or the directories
+    /// that show the mounts do not fit (the cause is then an `OverLimit`).
+    pub fn open(root: &Path, mounts: &[Mount], scratch: &Path, meter: &Meter) -> io::Result<Self> {
         let base = Mount { guest: "/".into(), host: root.to_owned(), writable: true, handle: None };
         let mut tree = Self { volumes: Vec::new(), mounts: Vec::new() };
         tree.add(&base, scratch)?;
@@ -92,6 +98,9 @@ impl Tree {
                 let is_dir = matches!(tree.volumes.get(*volume), Some(Volume { source: Source::Dir(_), .. }));
                 // Below another mount there is no place of ours to show it; it is found all the same.
                 if tree.mounts.iter().skip(1).all(|(other, _)| other == at || !at.starts_with(other)) {
+                    meter
+                        .charge(Bytes(DISK_BLOCK * at.iter().count() as u64))
+                        .map_err(|over| io::Error::new(io::ErrorKind::QuotaExceeded, over))?;
                     place_holder(dir, at, is_dir)?;
                 }
             }
@@ -113,7 +122,7 @@ impl Tree {
                 _ => at.push(part),
             }
         }
-        if at.as_os_str().len() > PATH_MAX {
+        if at.as_os_str().len() > PATH_MAX || at.iter().count() > DEPTH_MAX {
             return refuse("the path is too long");
         }
         let volume =
@@ -198,7 +207,7 @@ impl Tree {
                 _ => absolute.push(OsStr::from_bytes(part)),
             }
         }
-        if absolute.as_os_str().len() > PATH_MAX {
+        if absolute.as_os_str().len() > PATH_MAX || absolute.iter().count() > DEPTH_MAX {
             return Err(errno::NAMETOOLONG);
         }
         let (volume, rest) = self

@@ -6,8 +6,11 @@
 
 mod held;
 mod open;
+#[cfg(test)]
+mod tests;
 mod view;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -41,6 +44,12 @@ pub struct RedbBackend {
 struct Open {
     db: Database,
     view: View,
+}
+
+impl fmt::Debug for RedbBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbBackend").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl RedbBackend {
@@ -80,10 +89,17 @@ impl RedbBackend {
         } else {
             write.abort().map_err(self.failed("write"))?;
         }
-        let view = view_of(&open.db).map_err(self.failed("read"))?;
+        let view = view_of(&open.db).map_err(self.failed("read"));
         drop(guard);
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        guard.as_mut().ok_or(StoreError::Closed)?.view = view;
+        match view {
+            Ok(view) => guard.as_mut().ok_or(StoreError::Closed)?.view = view,
+            Err(error) => {
+                // Written, but what waited would cover it: better no answer than a stale one.
+                *guard = None;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::redb::backends::FileBackend;
 use ::redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
@@ -17,7 +19,7 @@ use super::held::Held;
 use super::{COLD, HOT, RedbBackend};
 
 /// What describes the file; written once. Its presence costs later commits nothing.
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("codling-meta");
+pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("codling-meta");
 
 /// Where [`META`] has the schema's version: a decimal number.
 const SCHEMA_KEY: &str = "schema";
@@ -31,9 +33,7 @@ impl RedbBackend {
     pub fn open(path: &Path, cache: Bytes) -> Result<Self, StoreError> {
         let failed = |action| io_error(action, path);
         match std::fs::metadata(path) {
-            Ok(found) if !found.is_file() => {
-                return Err(corrupt(path, Some(io::Error::other("not a regular file"))));
-            }
+            Ok(found) if !found.is_file() => Err(corrupt(path, io::Error::other("not a regular file"))),
             Ok(found) if found.len() > 0 => {
                 let file =
                     OpenOptions::new().read(true).write(true).open(path).map_err(failed("open database"))?;
@@ -109,15 +109,22 @@ impl RedbBackend {
     }
 }
 
+/// How long a check may take before it is worth a word.
+const QUIET: Duration = Duration::from_secs(1);
+
 fn builder(path: &Path, cache: Bytes) -> Builder {
-    let name = path.display().to_string();
+    let (name, start) = (path.display().to_string(), Instant::now());
     let mut builder = Builder::new();
-    builder.set_cache_size(usize::try_from(cache.0).unwrap_or(usize::MAX)).set_repair_callback(
-        move |session| {
+    builder
+        .set_cache_size(usize::try_from(cache.0).unwrap_or(usize::MAX))
+        // Reads the file once. Without it redb trusts a file that was closed, and panics at what a failing card
+        // made of it: the node would die at each start and not say why.
+        .set_check_integrity_on_open(true)
+        .set_repair_callback(move |session| {
             let percent = session.progress() * 100.0;
-            log::warn!(target: "store", "database {name} was not closed: checking it ({percent:.0}%)");
-        },
-    );
+            let level = if start.elapsed() < QUIET { log::Level::Debug } else { log::Level::Info };
+            log::log!(target: "store", level, "checking database {name}: {percent:.0}%");
+        });
     builder
 }
 
@@ -128,7 +135,7 @@ fn file_storage(file: File, path: &Path) -> Result<FileBackend, StoreError> {
 /// The schema of an open database; none if it is new.
 fn schema_of(db: &Database, path: &Path) -> Result<Option<u32>, StoreError> {
     let failed = |cause: ::redb::Error| redb_error("read", path, cause);
-    let foreign = |why| corrupt(path, Some(io::Error::other(why)));
+    let foreign = |why| corrupt(path, io::Error::other(why));
     let read = db.begin_read().map_err(|cause| failed(cause.into()))?;
     let meta = match read.open_table(META) {
         Ok(meta) => meta,
@@ -140,8 +147,8 @@ fn schema_of(db: &Database, path: &Path) -> Result<Option<u32>, StoreError> {
     };
     let value = meta.get(SCHEMA_KEY).map_err(|cause| failed(cause.into()))?;
     let value = value.ok_or_else(|| foreign("it names no schema"))?;
-    let number = value.value().parse().map_err(|_| foreign("its schema is not a number"))?;
-    Ok(Some(number))
+    let number: NonZero<u32> = value.value().parse().map_err(|_| foreign("its schema is not a number"))?;
+    Ok(Some(number.get()))
 }
 
 /// Makes a new database ours: its tables, and the schema that we write.
@@ -153,11 +160,8 @@ fn initialise(db: &Database) -> Result<(), ::redb::Error> {
     Ok(write.commit()?)
 }
 
-fn corrupt(path: &Path, cause: Option<io::Error>) -> StoreError {
-    StoreError::Corrupt {
-        what: format!("database {}", path.display()),
-        cause: cause.map(|cause| Arc::new(cause) as Arc<_>),
-    }
+fn corrupt(path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Corrupt { what: format!("database {}", path.display()), cause: Some(Arc::new(cause)) }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -184,7 +188,7 @@ fn open_error(path: &Path, cause: ::redb::Error) -> StoreError {
         ::redb::Error::Io(cause)
             if matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
         {
-            corrupt(path, Some(cause))
+            corrupt(path, cause)
         }
         cause => redb_error("open", path, cause),
     }

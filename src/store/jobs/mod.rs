@@ -14,17 +14,25 @@
 //!
 //! What changes when a job moves on lies together: its record, rows and events. What is looked up while a job runs
 //! is in the small table (keys from 128 on). What people ask for afterwards (a name, an execution's id) is looked
-//! for in the timeline, newest first: it costs a submission one page where an index costs two for each.
+//! for in the timeline, newest first: one place at the end of it takes what a submission adds, where each index by
+//! name or id would take it in a place of its own.
 
+mod change;
+mod list;
+
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::model::{ExecutionId, ExecutionRow, HistoryEvent, JobDigest, JobId, JobRecord, JobSpec};
 
-use super::backend::{Backend, Change};
+use super::backend::Backend;
 use super::keys::{Key, id_at};
 use super::writer::{Mode, Ticket, Writer};
-use super::{JOBS, StoreError, decode, encode, scan_keys, scan_results, scan_values};
+use super::{JOBS, StoreError, decode, scan_keys, scan_results, scan_values};
+
+pub use change::JobChange;
+pub use list::{ListOrder, ListQuery};
 
 const JOB: u8 = 0x10;
 const RECORD: u8 = 0;
@@ -48,14 +56,17 @@ pub const MIN_PREFIX: usize = 3;
 /// Ids that [`Found::Many`] lists at most.
 pub const MANY_MAX: usize = 16;
 
-/// Ids that a list reads at a time.
-const ID_CHUNK: usize = 64;
-
 /// The orchestrator role's database. Clones share it; reads block only as long as a page takes to read.
 #[derive(Clone)]
 pub struct JobStore {
     db: Arc<dyn Backend>,
     writer: Writer,
+}
+
+impl fmt::Debug for JobStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobStore").finish_non_exhaustive()
+    }
 }
 
 /// What was found for a user's words.
@@ -67,29 +78,6 @@ pub enum Found {
     None,
     /// Several; at most [`MANY_MAX`] are named.
     Many(Vec<JobId>),
-}
-
-/// Which time a list is ordered by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ListOrder {
-    /// When a job was submitted.
-    #[default]
-    Created,
-    /// When it last changed.
-    Modified,
-}
-
-/// A page of a list of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Order, oldest first.
-    pub order: ListOrder,
-    /// Newest first instead.
-    pub reverse: bool,
-    /// How many of the jobs that pass the filter are left out at the beginning.
-    pub offset: u64,
-    /// How many jobs the page has at most.
-    pub limit: usize,
 }
 
 /// How many jobs there are.
@@ -121,10 +109,10 @@ impl JobStore {
     /// # Errors
     /// The database cannot be read, or the record makes no sense.
     pub fn find(&self, text: &str) -> Result<Found, StoreError> {
-        if let Ok(id) = text.parse::<JobId>() {
-            if let Some(record) = self.get(&id)? {
-                return Ok(Found::One(Box::new(record)));
-            }
+        if let Ok(id) = text.parse::<JobId>()
+            && let Some(record) = self.get(&id)?
+        {
+            return Ok(Found::One(Box::new(record)));
         }
         let mut ids = self.named(text)?;
         let digits = text.strip_prefix("j-").unwrap_or(text);
@@ -179,70 +167,6 @@ impl JobStore {
         }
         found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(found)
-    }
-
-    /// A page of the jobs that pass the filter. Loads no bodies; holds the page in memory, and for
-    /// [`ListOrder::Modified`] an id and a time for each job there is.
-    ///
-    /// # Errors
-    /// The database cannot be read, or a record makes no sense.
-    pub fn list(
-        &self,
-        query: &ListQuery,
-        filter: &mut dyn FnMut(&JobRecord) -> bool,
-    ) -> Result<Vec<JobRecord>, StoreError> {
-        let mut page = Page { left_out: query.offset, limit: query.limit, jobs: Vec::new() };
-        match query.order {
-            ListOrder::Created => self.each_id(query.reverse, |id| Ok(page.add(self.get(&id)?, filter)))?,
-            ListOrder::Modified => {
-                let mut times = Vec::new();
-                self.each_id(false, |id| {
-                    times.extend(self.get(&id)?.map(|record| (record.modified, record.id)));
-                    Ok(ControlFlow::Continue(()))
-                })?;
-                times.sort_unstable();
-                if query.reverse {
-                    times.reverse();
-                }
-                for (_, id) in times {
-                    if page.add(self.get(&id)?, filter).is_break() {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(page.jobs)
-    }
-
-    /// Hands over the ids of all jobs in the order of their submission. Reads [`ID_CHUNK`] at a time, so that
-    /// `visit` may read too: no scan is open then.
-    fn each_id(
-        &self,
-        reverse: bool,
-        mut visit: impl FnMut(JobId) -> Result<ControlFlow<()>, StoreError>,
-    ) -> Result<(), StoreError> {
-        let (mut from, mut to) = Key::kind(TIMELINE).range();
-        loop {
-            let mut keys = Vec::new();
-            self.db.scan(&from, &to, reverse, &mut |key, _| {
-                if key.get(TAG) == Some(&SUBMITTED) {
-                    keys.push(key.to_vec());
-                }
-                if keys.len() < ID_CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-            let Some(last) = keys.last().cloned() else { return Ok(()) };
-            for key in keys {
-                if visit(id_at(&key, TAG + 1)?)?.is_break() {
-                    return Ok(());
-                }
-            }
-            if reverse {
-                to = last;
-            } else {
-                from = last;
-                from.push(0);
-            }
-        }
     }
 
     /// A job's body.
@@ -353,7 +277,6 @@ impl JobStore {
     }
 
     /// An empty set of changes, to be filled and written.
-    #[must_use]
     pub fn change(&self) -> JobChange {
         JobChange::default()
     }
@@ -388,141 +311,4 @@ impl JobStore {
             Err(error) => Ticket::answered(Err(error)),
         }
     }
-}
-
-/// A page that is being filled.
-struct Page {
-    left_out: u64,
-    limit: usize,
-    jobs: Vec<JobRecord>,
-}
-
-impl Page {
-    fn add(
-        &mut self,
-        record: Option<JobRecord>,
-        filter: &mut dyn FnMut(&JobRecord) -> bool,
-    ) -> ControlFlow<()> {
-        if self.jobs.len() >= self.limit {
-            return ControlFlow::Break(());
-        }
-        if let Some(record) = record.filter(|record| filter(record)) {
-            match self.left_out.checked_sub(1) {
-                Some(less) => self.left_out = less,
-                None => self.jobs.push(record),
-            }
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// Changes to the orchestrator role's database that belong together.
-#[derive(Debug)]
-#[must_use = "changes do nothing until they are written"]
-pub struct JobChange(Result<Vec<Change>, StoreError>);
-
-impl Default for JobChange {
-    fn default() -> Self {
-        Self(Ok(Vec::new()))
-    }
-}
-
-impl JobChange {
-    /// Stores a record in place of the one with its id, if there is one. A job's name and the time of its
-    /// submission never change.
-    pub fn put_job(&mut self, record: &JobRecord) {
-        let id = &record.id;
-        let value = encode(record, || format!("the record of job {id}"));
-        self.extend(value.map(|value| {
-            let active = Key::kind(ACTIVE).id(id).done();
-            vec![
-                Change::Put(Key::kind(JOB).id(id).byte(RECORD).done(), value),
-                Change::Put(submitted_key(record), own_name(record).into()),
-                Change::Put(user_key(record), Vec::new()),
-                if record.state.is_terminal() {
-                    Change::Delete(active)
-                } else {
-                    Change::Put(active, Vec::new())
-                },
-            ]
-        }));
-    }
-
-    /// Stores a body: the bytes that [`JobSpec::encode`] made, and their digest. In the same change as the first
-    /// job that has it.
-    pub fn put_body(&mut self, digest: &JobDigest, bytes: &[u8]) {
-        let key = Key::kind(BODY).digest(digest).byte(BYTES).done();
-        self.extend(Ok(vec![Change::Put(key, bytes.to_vec())]));
-    }
-
-    /// Stores an execution's row in place of the one with its id, if there is one.
-    pub fn put_execution(&mut self, row: &ExecutionRow) {
-        let (id, job) = (&row.id, &row.job_id);
-        let value = encode(row, || format!("the row of execution {id}"));
-        let job_bytes = Key::bare().id(job).done();
-        let active = Key::kind(ACTIVE_EXECUTION).id(id).done();
-        self.extend(value.map(|value| {
-            vec![
-                Change::Put(Key::kind(JOB).id(job).byte(ROW).id(id).done(), value),
-                Change::Put(made_key(row), job_bytes.clone()),
-                if row.state.is_terminal() { Change::Delete(active) } else { Change::Put(active, job_bytes) },
-            ]
-        }));
-    }
-
-    /// Stores an event under its sequence number.
-    pub fn put_history(&mut self, job: &JobId, event: &HistoryEvent) {
-        let key = Key::kind(JOB).id(job).byte(EVENT).number(event.seq).done();
-        let value = encode(event, || format!("event {} of job {job}", event.seq));
-        self.extend(value.map(|value| vec![Change::Put(key, value)]));
-    }
-
-    /// Removes a job with its history and the rows of its executions, which are given; and its body if no other
-    /// job has the same.
-    pub fn delete_job(&mut self, record: &JobRecord, executions: &[ExecutionRow]) {
-        let id = &record.id;
-        let (from, to) = Key::kind(JOB).id(id).range();
-        let (users, users_end) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
-        let mut changes = vec![
-            Change::DeleteRange(from, to),
-            Change::Delete(submitted_key(record)),
-            Change::Delete(Key::kind(ACTIVE).id(id).done()),
-            Change::Delete(user_key(record)),
-            Change::DeleteOrphan {
-                key: Key::kind(BODY).digest(&record.digest).byte(BYTES).done(),
-                from: users,
-                to: users_end,
-            },
-        ];
-        for row in executions {
-            changes.push(Change::Delete(made_key(row)));
-            changes.push(Change::Delete(Key::kind(ACTIVE_EXECUTION).id(&row.id).done()));
-        }
-        self.extend(Ok(changes));
-    }
-
-    fn extend(&mut self, more: Result<Vec<Change>, StoreError>) {
-        match (&mut self.0, more) {
-            (Ok(changes), Ok(more)) => changes.extend(more),
-            (Ok(_), Err(error)) => self.0 = Err(error),
-            (Err(_), _) => {}
-        }
-    }
-}
-
-fn submitted_key(record: &JobRecord) -> Vec<u8> {
-    Key::kind(TIMELINE).time(record.created).byte(SUBMITTED).id(&record.id).done()
-}
-
-fn made_key(row: &ExecutionRow) -> Vec<u8> {
-    Key::kind(TIMELINE).time(row.created).byte(MADE).id(&row.id).done()
-}
-
-fn user_key(record: &JobRecord) -> Vec<u8> {
-    Key::kind(BODY).digest(&record.digest).byte(USER).id(&record.id).done()
-}
-
-/// The job's name, unless it is its id.
-fn own_name(record: &JobRecord) -> &str {
-    if record.name == record.id.as_str() { "" } else { &record.name }
 }

@@ -1,0 +1,19 @@
+//! Published results: one directory, one quota, one ledger.
+
+mod error;
+mod lease;
+pub mod policy;
+mod publish;
+mod room;
+mod shelf;
+mod state;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Missing, NoRoom, PublishError, Refusal, ShelfError};
+pub use lease::{ReadLease, ScratchLease};
+pub use publish::{Published, STEP};
+pub use shelf::{Df, NEXT_SHOWN, OpenResult, PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX};
+pub use sweep::SweepReport;

@@ -1,0 +1,325 @@
+//! Making room: the only place where results are deleted.
+
+use std::sync::MutexGuard;
+
+use uuid::Uuid;
+
+use super::error::NoRoom;
+use super::policy::{self, Need, Pick, Policy};
+use super::shelf::{Shelf, TOMBSTONES_MAX, deletion};
+use super::state::{Phase, Shortage, State, execution_id};
+use crate::model::{Bytes, Deletion, DeletionReason, ResultEntry, ResultStatus, Timestamp};
+use crate::store::ExecutionChange;
+use crate::sys::EARLIEST_BELIEVABLE;
+
+/// Rows that are changed in one commit.
+const CHUNK: usize = 64;
+
+/// When to look again for expired results that somebody was reading.
+const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What must be held to delete: nobody else makes room at the same time.
+pub(super) type RoomGuard<'a> = MutexGuard<'a, ()>;
+
+impl Shelf {
+    /// Makes sure that there is room for `asked` more bytes and `places` more results, deleting results if that
+    /// helps, and lets `take` take it before anybody else can. Blocking.
+    pub(super) fn make_room<T>(
+        &self,
+        asked: Bytes,
+        places: u32,
+        take: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, NoRoom> {
+        let room = self.room();
+        // Some file systems show late what was freed. It counts at once, for this call.
+        let mut freed = Bytes::ZERO;
+        let mut first = None;
+        loop {
+            let seen = self.disk.space().map_err(NoRoom::Probe)?.free;
+            let free = seen.max(first.get_or_insert(seen).plus(freed));
+            let now = self.trusted_now();
+            let victims = {
+                let mut state = self.state();
+                let shortage = self.shortage(&state, asked, free);
+                let crowded = state.count() + places as usize > self.settings.max_count as usize;
+                if shortage.worst() == Bytes::ZERO && (places == 0 || !crowded) {
+                    return Ok(take(&mut state));
+                }
+                let items = state.items();
+                let need = Need { room: shortage.worst(), places, reason: shortage.reason() };
+                let plan = policy::plan(&items, &self.policy(), now, &need);
+                if plan.deletions.is_empty() {
+                    let deletable = policy::deletable(&items, now);
+                    return Err(self.no_room(&state, asked, shortage, deletable, free));
+                }
+                mark(&mut state, &plan.deletions);
+                plan.deletions
+            };
+            let gone = self.delete(&room, &victims)?;
+            freed = gone.iter().fold(freed, |sum, gone| sum.plus(gone.size.on_disk()));
+        }
+    }
+
+    /// What is missing. Nothing can be missing for nothing: who asks for a place only has written its bytes already.
+    fn shortage(&self, state: &State, asked: Bytes, free: Bytes) -> Shortage {
+        if asked == Bytes::ZERO {
+            return Shortage { quota: Bytes::ZERO, disk: Bytes::ZERO };
+        }
+        state.shortage(asked, self.settings.quota, self.settings.min_free, free)
+    }
+
+    fn no_room(
+        &self,
+        state: &State,
+        asked: Bytes,
+        shortage: Shortage,
+        deletable: Bytes,
+        free: Bytes,
+    ) -> NoRoom {
+        let (quota, min_free) = (self.settings.quota, self.settings.min_free);
+        if shortage.worst() == Bytes::ZERO {
+            return NoRoom::Count { limit: self.settings.max_count };
+        }
+        if shortage.quota >= shortage.disk {
+            let room = quota.plus(deletable).minus(state.used());
+            return NoRoom::Quota { asked, room: room.min(quota), quota };
+        }
+        let room = free.plus(deletable).minus(state.unwritten().plus(min_free));
+        NoRoom::Disk { asked, room, min_free }
+    }
+
+    /// All that could be made free now, deleting whatever may go.
+    pub(super) fn room_to_be_made(&self) -> Result<Bytes, NoRoom> {
+        let free = self.disk.space().map_err(NoRoom::Probe)?.free;
+        let now = self.trusted_now();
+        let state = self.state();
+        let deletable = policy::deletable(&state.items(), now);
+        let quota = self.settings.quota.plus(deletable).minus(state.used());
+        let disk = free.plus(deletable).minus(state.unwritten().plus(self.settings.min_free));
+        Ok(quota.min(disk))
+    }
+
+    /// Whether a place for one more result can be made.
+    pub(super) fn check_place(&self) -> Result<(), NoRoom> {
+        let need = Need { places: 1, ..Need::NONE };
+        let items = self.state().items();
+        let plan = policy::plan(&items, &self.policy(), self.trusted_now(), &need);
+        if plan.enough { Ok(()) } else { Err(NoRoom::Count { limit: self.settings.max_count }) }
+    }
+
+    /// Deletes what has outlived its retention. Does nothing while the clock is not to be believed. Blocking.
+    ///
+    /// # Errors
+    /// The ledger or a file cannot be changed.
+    pub fn expire(&self) -> Result<Vec<Deletion>, NoRoom> {
+        let Some(now) = self.trusted_now() else { return Ok(Vec::new()) };
+        let room = self.room();
+        self.date_the_undated(&room, now)?;
+        let policy = Policy { max_count: u32::MAX, ..self.policy() };
+        self.sweep_out(&room, |items| policy::plan(items, &policy, Some(now), &Need::NONE).deletions)
+    }
+
+    /// When [`Shelf::expire`] has something to do next, if the clock is to be believed by then. None: never, as
+    /// things are.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let policy = self.policy();
+        let due = |item: policy::Item| {
+            let end = item.expires(&policy)?;
+            let end = match item.pin {
+                Some(pin) => end.max(pin.until?),
+                None => end,
+            };
+            // Who reads it does not say when that ends.
+            Some(if item.in_use { end.max(now.plus(RECHECK)) } else { end })
+        };
+        self.state().items().into_iter().filter_map(due).min()
+    }
+
+    /// Deletes what the policy does not keep: what has expired, what exceeds the count, the quota or the free space
+    /// (after a setting was changed). Only answers what would go if `dry_run`. Blocking.
+    ///
+    /// # Errors
+    /// The ledger or a file cannot be changed, or the file system does not answer.
+    pub fn gc(&self, dry_run: bool) -> Result<Vec<Deletion>, NoRoom> {
+        let room = self.room();
+        let free = self.disk.space().map_err(NoRoom::Probe)?.free;
+        let now = self.trusted_now();
+        let shortage = self.state().shortage(Bytes::ZERO, self.settings.quota, self.settings.min_free, free);
+        let need = Need { room: shortage.worst(), places: 0, reason: shortage.reason() };
+        let choose = |items: &[policy::Item]| {
+            let mut plan = policy::plan(items, &self.policy(), now, &need);
+            if !plan.enough {
+                // Nothing is asked for here: as far as it goes is better than not at all.
+                let most = policy::deletable(items, now).min(need.room);
+                plan = policy::plan(items, &self.policy(), now, &Need { room: most, ..need });
+            }
+            plan.deletions
+        };
+        if dry_run {
+            let state = self.state();
+            return Ok(choose(&state.items()).iter().filter_map(|pick| deletion(&state, pick)).collect());
+        }
+        self.sweep_out(&room, choose)
+    }
+
+    fn sweep_out(
+        &self,
+        room: &RoomGuard<'_>,
+        choose: impl FnOnce(&[policy::Item]) -> Vec<Pick>,
+    ) -> Result<Vec<Deletion>, NoRoom> {
+        let victims = {
+            let mut state = self.state();
+            let victims = choose(&state.items());
+            mark(&mut state, &victims);
+            victims
+        };
+        self.delete(room, &victims)
+    }
+
+    /// Gives results that were published before the clock was set a date that can be believed, in their old order.
+    /// Their age begins now: they would be decades old otherwise.
+    fn date_the_undated(&self, _room: &RoomGuard<'_>, now: Timestamp) -> Result<(), NoRoom> {
+        let mut undated: Vec<(Timestamp, Uuid)> = self
+            .state()
+            .slots()
+            .filter(|(_, slot)| slot.created < EARLIEST_BELIEVABLE && slot.phase == Phase::Stored)
+            .map(|(execution, slot)| (slot.created, *execution))
+            .collect();
+        if now < EARLIEST_BELIEVABLE {
+            return Ok(());
+        }
+        undated.sort_unstable();
+        let mut before = i64::try_from(undated.len()).unwrap_or(i64::MAX);
+        for chunk in undated.chunks(CHUNK) {
+            let mut change = self.executions.change();
+            let mut dated = Vec::new();
+            for (_, execution) in chunk {
+                before -= 1;
+                let created = Timestamp(now.0.saturating_sub(before));
+                if let Some(mut entry) = self.executions.result(&execution_id(execution))? {
+                    entry.created = created;
+                    change.put_result(&entry);
+                    dated.push((*execution, created));
+                }
+            }
+            self.executions.write_internal(change).wait()?;
+            let mut state = self.state();
+            for (execution, created) in dated {
+                if let Some(slot) = state.slot_mut(&execution) {
+                    slot.created = created;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes results that were marked: row, then file, then word to the listeners.
+    pub(super) fn delete(&self, _room: &RoomGuard<'_>, picks: &[Pick]) -> Result<Vec<Deletion>, NoRoom> {
+        let mut gone = Vec::new();
+        for (i, chunk) in picks.chunks(CHUNK).enumerate() {
+            match self.delete_chunk(chunk) {
+                Ok(deletions) => gone.extend(deletions),
+                Err(error) => {
+                    let rest = picks.get((i + 1) * CHUNK..).unwrap_or_default();
+                    self.unmark(rest);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    fn delete_chunk(&self, picks: &[Pick]) -> Result<Vec<Deletion>, NoRoom> {
+        let at = self.clock.now();
+        let forgotten = self.state().oldest_tombstones(picks.len(), TOMBSTONES_MAX);
+        let written = self.rows_of_deleted(picks, &forgotten, at).and_then(|change| {
+            self.executions.write_internal(change).wait()?;
+            Ok(())
+        });
+        if let Err(error) = written {
+            self.unmark(picks);
+            return Err(error);
+        }
+        {
+            let mut state = self.state();
+            for row in &forgotten {
+                state.tombstones.remove(row);
+            }
+            state.tombstones.extend(picks.iter().map(|pick| (at, pick.execution)));
+        }
+        let mut gone = Vec::new();
+        for pick in picks {
+            let path = self.path(&execution_id(&pick.execution));
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    // It stays marked and counted; the next start tries again.
+                    return Err(NoRoom::Delete { path, source });
+                }
+                _ => {}
+            }
+            let deletion = {
+                let mut state = self.state();
+                let deletion = deletion(&state, pick);
+                state.remove(&pick.execution);
+                deletion
+            };
+            if let Some(deletion) = deletion {
+                log::info!(target: "results", "deleted the result of {}: {}", deletion.execution_id, deletion.reason);
+                self.tell(&deletion);
+                gone.push(deletion);
+            }
+        }
+        Ok(gone)
+    }
+
+    fn rows_of_deleted(
+        &self,
+        picks: &[Pick],
+        forgotten: &[(Timestamp, Uuid)],
+        at: Timestamp,
+    ) -> Result<ExecutionChange, NoRoom> {
+        let mut change = self.executions.change();
+        for pick in picks {
+            let row: Option<ResultEntry> = self.executions.result(&execution_id(&pick.execution))?;
+            if let Some(mut entry) = row {
+                entry.status = ResultStatus::Deleted { reason: pick.reason, at };
+                change.put_result(&entry);
+            }
+        }
+        for (_, execution) in forgotten {
+            change.delete_result(&execution_id(execution));
+        }
+        Ok(change)
+    }
+
+    /// Takes back what was marked and not deleted.
+    fn unmark(&self, picks: &[Pick]) {
+        let mut state = self.state();
+        for pick in picks {
+            if let Some(slot) = state.slot_mut(&pick.execution) {
+                slot.phase = Phase::Stored;
+            }
+        }
+    }
+}
+
+/// From now on nobody can begin to read them.
+fn mark(state: &mut State, picks: &[Pick]) {
+    for pick in picks {
+        if let Some(slot) = state.slot_mut(&pick.execution) {
+            slot.phase = Phase::Leaving;
+        }
+    }
+}
+
+impl Shortage {
+    pub(super) fn worst(self) -> Bytes {
+        self.quota.max(self.disk)
+    }
+
+    pub(super) fn reason(self) -> DeletionReason {
+        if self.quota >= self.disk { DeletionReason::Quota } else { DeletionReason::MinFree }
+    }
+}

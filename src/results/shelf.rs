@@ -1,0 +1,305 @@
+//! The shelf: the one owner of the results directory, of the quota, and of the ledger's rows once they are confirmed.
+//!
+//! Locks: `room` is held by whoever makes room or changes a row, also while the ledger is written; `state` only for
+//! moments, never over I/O. `room` is taken before `state`. Methods that say "blocking" may wait for `room` and for
+//! the ledger: they are not for the core thread.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use super::error::{Missing, Refusal};
+use super::lease::ReadLease;
+use super::policy::{self, Pick, Policy};
+use super::state::{Phase, State, execution_id};
+use crate::archive::PackOptions;
+use crate::model::{Bytes, Deletion, DeletionReason, ExecutionId, Pin, ResultEntry, ResultStatus, Timestamp};
+use crate::store::{ExecutionStore, StoreError};
+use crate::sys::{Clock, DiskProbe, Space};
+
+/// Rows of deleted results that are kept so that it can be said that and why they went. The oldest are forgotten
+/// first; then the execution looks as if it had no result.
+pub const TOMBSTONES_MAX: usize = 1000;
+
+/// How many results [`Df::next`] names.
+pub const NEXT_SHOWN: usize = 10;
+
+/// What the names of archives end with, behind the execution's id.
+pub const SUFFIX: &str = ".tar.gz";
+/// The same while one is written.
+pub const PARTIAL_SUFFIX: &str = ".tar.gz.partial";
+
+/// How the shelf is set up.
+#[derive(Debug, Clone)]
+pub struct ShelfSettings {
+    /// Where the archives are.
+    pub dir: PathBuf,
+    /// `Results.Quota`: results, scratch directories and cache together.
+    pub quota: Bytes,
+    /// `Results.MinFree`: what the file system keeps free.
+    pub min_free: Bytes,
+    /// `Results.Retention`: for results whose job says nothing; 0 is for ever.
+    pub retention: Duration,
+    /// `Results.MaxCount`; with 0 nothing can be published.
+    pub max_count: u32,
+    /// How archives are made.
+    pub pack: PackOptions,
+}
+
+/// Where the bytes are, and what goes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Df {
+    /// `Results.Quota`.
+    pub quota: Bytes,
+    /// What archives take, also those in the making.
+    pub results: Bytes,
+    /// What running executions may write.
+    pub scratch: Bytes,
+    /// What the cache takes.
+    pub cache: Bytes,
+    /// Of all this, what was promised and is not yet written.
+    pub reserved: Bytes,
+    /// What is left of the quota.
+    pub free: Bytes,
+    /// `Results.MinFree`.
+    pub min_free: Bytes,
+    /// The file system; None if it does not answer.
+    pub space: Option<Space>,
+    /// How many results there are.
+    pub count: u32,
+    /// `Results.MaxCount`.
+    pub max_count: u32,
+    /// What goes next and why: what is due now, then what goes first when room is needed.
+    pub next: Vec<Deletion>,
+}
+
+/// An archive that is being read.
+#[derive(Debug)]
+pub struct OpenResult {
+    /// Its bytes.
+    pub file: File,
+    /// Its row.
+    pub entry: ResultEntry,
+    /// While this lives, the result stays.
+    pub lease: ReadLease,
+}
+
+type Listener = Arc<dyn Fn(&Deletion) + Send + Sync>;
+
+/// See the module's text.
+pub struct Shelf {
+    pub(super) settings: ShelfSettings,
+    pub(super) executions: ExecutionStore,
+    pub(super) disk: Arc<dyn DiskProbe>,
+    pub(super) clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    room: Mutex<()>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+/// Nothing that is done under these locks can panic half way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shelf {
+    pub(super) fn over(
+        settings: ShelfSettings,
+        executions: ExecutionStore,
+        disk: Arc<dyn DiskProbe>,
+        clock: Arc<dyn Clock>,
+        state: State,
+    ) -> Self {
+        Self {
+            settings,
+            executions,
+            disk,
+            clock,
+            state: Mutex::new(state),
+            room: Mutex::default(),
+            listeners: Mutex::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(super) fn room(&self) -> MutexGuard<'_, ()> {
+        lock(&self.room)
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy { retention: self.settings.retention, max_count: self.settings.max_count }
+    }
+
+    /// The time, if it is to be believed.
+    pub(super) fn trusted_now(&self) -> Option<Timestamp> {
+        self.clock.is_trusted().then(|| self.clock.now())
+    }
+
+    /// Where an execution's archive is, or would be.
+    pub(super) fn path(&self, id: &ExecutionId) -> PathBuf {
+        self.settings.dir.join(format!("{id}{SUFFIX}"))
+    }
+
+    /// Calls `listener` after each deletion, on the thread that deletes. It must not call the shelf back.
+    pub fn on_deleted(&self, listener: Box<dyn Fn(&Deletion) + Send + Sync>) {
+        lock(&self.listeners).push(Arc::from(listener));
+    }
+
+    pub(super) fn tell(&self, deletion: &Deletion) {
+        let listeners = lock(&self.listeners).clone();
+        for listener in listeners {
+            listener(deletion);
+        }
+    }
+
+    /// Opens an archive for reading.
+    ///
+    /// # Errors
+    /// There is none (any more), or it cannot be read.
+    pub fn open_result(self: &Arc<Self>, id: &ExecutionId) -> Result<OpenResult, Missing> {
+        let lease = ReadLease::take(self, id.uuid()).ok_or_else(|| self.why_missing(id))?;
+        let entry = self.executions.result(id)?.filter(ResultEntry::is_stored).ok_or(Missing::Never)?;
+        let path = self.path(id);
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).unwrap_or(0);
+        let opened = File::options().read(true).custom_flags(flags).open(&path).and_then(|file| {
+            let size = file.metadata()?.len();
+            if size == entry.size.0 { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
+        });
+        match opened {
+            Ok(file) => Ok(OpenResult { file, entry, lease }),
+            Err(source) => Err(Missing::File { path, source }),
+        }
+    }
+
+    fn why_missing(&self, id: &ExecutionId) -> Missing {
+        match self.executions.result(id) {
+            Ok(Some(ResultEntry { status: ResultStatus::Deleted { reason, at }, .. })) => {
+                Missing::Deleted { reason, at }
+            }
+            Ok(_) => Missing::Never,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Every row of the ledger, also of results that have gone, newest first.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn list(&self) -> Result<Vec<ResultEntry>, StoreError> {
+        let mut rows = Vec::new();
+        self.executions.each_result(&mut |entry| rows.push(entry))?;
+        rows.sort_by(|a, b| (b.created, &b.execution_id).cmp(&(a.created, &a.execution_id)));
+        Ok(rows)
+    }
+
+    /// Where the bytes are, and what goes next.
+    #[must_use]
+    pub fn df(&self) -> Df {
+        let space = self.disk.space().ok();
+        let now = self.trusted_now();
+        let state = self.state();
+        let next = policy::next(&state.items(), &self.policy(), now, NEXT_SHOWN);
+        Df {
+            quota: self.settings.quota,
+            results: state.results(),
+            scratch: state.scratch(),
+            cache: state.cache,
+            reserved: state.unwritten(),
+            free: self.settings.quota.minus(state.used()),
+            min_free: self.settings.min_free,
+            space,
+            count: u32::try_from(state.slots().len()).unwrap_or(u32::MAX),
+            max_count: self.settings.max_count,
+            next: next.iter().filter_map(|pick| deletion(&state, pick)).collect(),
+        }
+    }
+
+    /// Keeps a result until the pin ends. Blocking.
+    ///
+    /// # Errors
+    /// It is not there, or the ledger cannot be written.
+    pub fn pin(&self, id: &ExecutionId, pin: Pin) -> Result<ResultEntry, Refusal> {
+        self.set_pin(id, Some(pin))
+    }
+
+    /// Lets a result go when its time comes. Blocking.
+    ///
+    /// # Errors
+    /// It is not there, or the ledger cannot be written.
+    pub fn unpin(&self, id: &ExecutionId) -> Result<ResultEntry, Refusal> {
+        self.set_pin(id, None)
+    }
+
+    fn set_pin(&self, id: &ExecutionId, pin: Option<Pin>) -> Result<ResultEntry, Refusal> {
+        let _room = self.room();
+        if self.state().slot(&id.uuid()).is_none_or(|slot| slot.phase != Phase::Stored) {
+            return Err(self.why_missing(id).into());
+        }
+        let mut entry = self.executions.result(id).map_err(Missing::from)?.ok_or(Missing::Never)?;
+        entry.pin = pin;
+        let mut change = self.executions.change();
+        change.put_result(&entry);
+        self.executions.write(change).wait().map_err(Missing::from)?;
+        // Nothing was deleted meanwhile: `room` is held.
+        if let Some(slot) = self.state().slot_mut(&id.uuid()) {
+            slot.pin = pin;
+        }
+        Ok(entry)
+    }
+
+    /// Deletes a result because a user wants that. Blocking.
+    ///
+    /// # Errors
+    /// It is not there, pinned or being read, or cannot be deleted.
+    pub fn remove(&self, id: &ExecutionId) -> Result<Deletion, Refusal> {
+        let room = self.room();
+        let execution = id.uuid();
+        let pick = {
+            let now = self.clock.now();
+            let mut state = self.state();
+            match state.slot_mut(&execution) {
+                Some(slot) if slot.phase == Phase::Stored => {
+                    if slot.readers > 0 {
+                        return Err(Refusal::InUse);
+                    }
+                    if slot.pin.is_some_and(|pin| pin.until.is_none_or(|until| until > now)) {
+                        return Err(Refusal::Pinned);
+                    }
+                    slot.phase = Phase::Leaving;
+                    Pick { execution, size: slot.size.on_disk(), reason: DeletionReason::Removed }
+                }
+                _ => {
+                    drop(state);
+                    return Err(self.why_missing(id).into());
+                }
+            }
+        };
+        let gone = self.delete(&room, &[pick])?;
+        gone.into_iter().next().ok_or_else(|| Missing::Never.into())
+    }
+}
+
+/// A pick as others see it.
+pub(super) fn deletion(state: &State, pick: &Pick) -> Option<Deletion> {
+    let slot = state.slot(&pick.execution)?;
+    Some(Deletion {
+        execution_id: execution_id(&pick.execution),
+        job_id: slot.job_id(),
+        size: slot.size,
+        reason: pick.reason,
+    })
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shelf").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

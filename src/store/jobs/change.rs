@@ -1,0 +1,121 @@
+//! Changes to jobs: which keys each of them touches.
+
+use crate::model::{ExecutionRow, HistoryEvent, JobDigest, JobId, JobRecord};
+
+use super::super::backend::Change;
+use super::super::keys::Key;
+use super::super::{StoreError, encode};
+use super::{
+    ACTIVE, ACTIVE_EXECUTION, BODY, BYTES, EVENT, JOB, MADE, RECORD, ROW, SUBMITTED, TIMELINE, USER,
+};
+
+/// Changes to the orchestrator role's database that belong together.
+#[derive(Debug)]
+#[must_use = "changes do nothing until they are written"]
+pub struct JobChange(pub(super) Result<Vec<Change>, StoreError>);
+
+impl Default for JobChange {
+    fn default() -> Self {
+        Self(Ok(Vec::new()))
+    }
+}
+
+impl JobChange {
+    /// Stores a record in place of the one with its id, if there is one. A job's name and the time of its
+    /// submission never change.
+    pub fn put_job(&mut self, record: &JobRecord) {
+        let id = &record.id;
+        let value = encode(record, || format!("the record of job {id}"));
+        self.extend(value.map(|value| {
+            let active = Key::kind(ACTIVE).id(id).done();
+            vec![
+                Change::Put(Key::kind(JOB).id(id).byte(RECORD).done(), value),
+                Change::Put(submitted_key(record), own_name(record).into()),
+                Change::Put(user_key(record), Vec::new()),
+                if record.state.is_terminal() {
+                    Change::Delete(active)
+                } else {
+                    Change::Put(active, Vec::new())
+                },
+            ]
+        }));
+    }
+
+    /// Stores a body: the bytes that [`crate::model::JobSpec::encode`] made, and their digest. In the same change as the first
+    /// job that has it.
+    pub fn put_body(&mut self, digest: &JobDigest, bytes: &[u8]) {
+        let key = Key::kind(BODY).digest(digest).byte(BYTES).done();
+        self.extend(Ok(vec![Change::Put(key, bytes.to_vec())]));
+    }
+
+    /// Stores an execution's row in place of the one with its id, if there is one.
+    pub fn put_execution(&mut self, row: &ExecutionRow) {
+        let (id, job) = (&row.id, &row.job_id);
+        let value = encode(row, || format!("the row of execution {id}"));
+        let job_bytes = Key::bare().id(job).done();
+        let active = Key::kind(ACTIVE_EXECUTION).id(id).done();
+        self.extend(value.map(|value| {
+            vec![
+                Change::Put(Key::kind(JOB).id(job).byte(ROW).id(id).done(), value),
+                Change::Put(made_key(row), job_bytes.clone()),
+                if row.state.is_terminal() { Change::Delete(active) } else { Change::Put(active, job_bytes) },
+            ]
+        }));
+    }
+
+    /// Stores an event under its sequence number.
+    pub fn put_history(&mut self, job: &JobId, event: &HistoryEvent) {
+        let key = Key::kind(JOB).id(job).byte(EVENT).number(event.seq).done();
+        let value = encode(event, || format!("event {} of job {job}", event.seq));
+        self.extend(value.map(|value| vec![Change::Put(key, value)]));
+    }
+
+    /// Removes a job with its history and the rows of its executions, which are given; and its body if no other
+    /// job has the same.
+    pub fn delete_job(&mut self, record: &JobRecord, executions: &[ExecutionRow]) {
+        let id = &record.id;
+        let (from, to) = Key::kind(JOB).id(id).range();
+        let (users, users_end) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
+        let mut changes = vec![
+            Change::DeleteRange(from, to),
+            Change::Delete(submitted_key(record)),
+            Change::Delete(Key::kind(ACTIVE).id(id).done()),
+            Change::Delete(user_key(record)),
+            Change::DeleteOrphan {
+                key: Key::kind(BODY).digest(&record.digest).byte(BYTES).done(),
+                from: users,
+                to: users_end,
+            },
+        ];
+        for row in executions {
+            changes.push(Change::Delete(made_key(row)));
+            changes.push(Change::Delete(Key::kind(ACTIVE_EXECUTION).id(&row.id).done()));
+        }
+        self.extend(Ok(changes));
+    }
+
+    fn extend(&mut self, more: Result<Vec<Change>, StoreError>) {
+        match (&mut self.0, more) {
+            (Ok(changes), Ok(more)) => changes.extend(more),
+            (Ok(_), Err(error)) => self.0 = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn submitted_key(record: &JobRecord) -> Vec<u8> {
+    Key::kind(TIMELINE).time(record.created).byte(SUBMITTED).id(&record.id).done()
+}
+
+fn made_key(row: &ExecutionRow) -> Vec<u8> {
+    Key::kind(TIMELINE).time(row.created).byte(MADE).id(&row.id).done()
+}
+
+fn user_key(record: &JobRecord) -> Vec<u8> {
+    Key::kind(BODY).digest(&record.digest).byte(USER).id(&record.id).done()
+}
+
+/// The job's name, unless it is its id.
+fn own_name(record: &JobRecord) -> &str {
+    if record.name == record.id.as_str() { "" } else { &record.name }
+}
