@@ -2,10 +2,13 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod api;
 pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod gate;
+pub mod input;
 pub mod model;
 pub mod results;
 pub mod store;

@@ -1,0 +1,202 @@
+//! The HTTP API and the results server: tiny_http behind the gate.
+//!
+//! Routes are Bacalhau's, for its clients of both generations, and the node's own below `/api/v1/codling/`. The
+//! handlers translate between [`crate::wire`] and the model, read stores and shelf directly, and ask the core thread
+//! ([`Node`]) for what changes a job. They decide nothing.
+
+mod archives;
+mod ask;
+mod auth;
+mod executions;
+mod history;
+mod jobs;
+mod node;
+mod page;
+mod range;
+mod results;
+mod routes;
+mod selectors;
+mod serve;
+mod urls;
+
+use std::sync::Arc;
+
+use crate::config::Secret;
+use crate::gate::Parcels;
+use crate::model::validate::Problems;
+use crate::model::{EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp};
+use crate::results::Shelf;
+use crate::store::{ExecutionStore, JobStore, StoreError};
+use crate::sys::Clock;
+use crate::wire::{ApiError, Code, NodeFacts};
+
+pub use ask::{Ask, Reply};
+pub use routes::{API, RESULTS, handle, rules_of_api, rules_of_results};
+pub use serve::Handlers;
+pub use urls::ResultUrls;
+
+/// A job that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its id.
+    pub job_id: JobId,
+    /// What clients echo.
+    pub evaluation_id: EvaluationId,
+}
+
+/// What the node is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeLoad {
+    /// Executions that run.
+    pub running: u32,
+    /// Executions that wait for room.
+    pub queued: u32,
+    /// What nobody has now.
+    pub available: Resources,
+}
+
+/// Why the core did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The job is not acceptable.
+    #[error(transparent)]
+    Invalid(#[from] Problems),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is in a state in which this cannot be done.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too much is active already.
+    #[error("{0}")]
+    TooMany(String),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node is stopping.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Cannot happen; said all the same.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<NodeError> for ApiError {
+    fn from(error: NodeError) -> Self {
+        let code = match &error {
+            NodeError::Store(error) => return store_error(error),
+            NodeError::Invalid(_) => Code::ValidationError,
+            NodeError::NotFound(_) => Code::NotFound,
+            NodeError::Conflict(_) => Code::Conflict,
+            NodeError::TooMany(_) => Code::ResourceExhausted,
+            NodeError::Unavailable(_) => Code::ServiceUnavailable,
+            NodeError::Internal(_) => Code::InternalError,
+        };
+        Self::new(code, error.to_string()).component("Orchestrator")
+    }
+}
+
+/// What the core does for the handlers. Each call blocks its thread until it is answered.
+pub trait Node: Send + Sync {
+    /// Takes a job; when this returns, it is on disk.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    fn submit(&self, spec: JobSpec) -> Result<Submitted, NodeError>;
+
+    /// Stops a job for good.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    fn stop(&self, id: &JobId, reason: &str) -> Result<EvaluationId, NodeError>;
+
+    /// What the node is doing.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    fn load(&self) -> Result<NodeLoad, NodeError>;
+}
+
+/// Everything that answers are made of.
+pub struct App {
+    /// The core.
+    pub node: Box<dyn Node>,
+    /// Jobs and their history.
+    pub jobs: JobStore,
+    /// Executions and the results ledger.
+    pub executions: ExecutionStore,
+    /// Published results.
+    pub shelf: Arc<Shelf>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Who the node is; what it is doing is asked for each time.
+    pub facts: NodeFacts,
+    /// Where results are fetched from.
+    pub urls: ResultUrls,
+    /// The API's token, if it has one.
+    pub token: Option<Secret>,
+    /// Where files are put for the gate to send.
+    pub parcels: Parcels,
+    /// When the node started.
+    pub started: Timestamp,
+}
+
+/// An error of the store, as a client is told. What is wrong inside is for the log.
+fn store_error(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Busy => {
+            ApiError::new(Code::ServiceUnavailable, error.to_string()).hint("try again in a moment")
+        }
+        StoreError::Closed => ApiError::new(Code::ServiceUnavailable, "the node is stopping"),
+        _ => {
+            log::error!("store: {}", with_causes(error));
+            ApiError::new(Code::DatastoreFailure, with_causes(error)).hint("the node's log says more")
+        }
+    }
+    .component("Store")
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        store_error(&error)
+    }
+}
+
+impl App {
+    /// The execution that a user means: by its whole id, or by the beginning of one.
+    fn execution(&self, text: &str) -> Result<ExecutionId, ApiError> {
+        if let Ok(id) = text.parse::<ExecutionId>() {
+            return Ok(id);
+        }
+        let found = self.executions.find(text, 2)?;
+        match found.as_slice() {
+            [id] => Ok(id.clone()),
+            [] => Err(not_found("execution", text)),
+            _ => Err(ApiError::new(Code::Conflict, format!("several executions begin with '{}'", cut(text)))
+                .hint("use the full execution id")),
+        }
+    }
+}
+
+/// 404 for a thing of that kind.
+fn not_found(kind: &str, text: &str) -> ApiError {
+    ApiError::new(Code::NotFound, format!("{kind} not found: {}", cut(text)))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

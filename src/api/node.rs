@@ -1,0 +1,99 @@
+//! What the node says of itself.
+
+use serde_json::json;
+
+use crate::wire::{AgentNode, ApiError, BuildVersion, NodeFacts, NodeState};
+
+use super::App;
+use super::ask::{Ask, Reply, bad};
+use super::selectors::Selector;
+
+/// `GET agent/alive`, `GET /livez`.
+pub fn alive() -> Reply {
+    Reply::json(&json!({"Status": "OK"}))
+}
+
+/// `GET /readyz`: the core answers.
+pub fn ready(app: &App) -> Result<Reply, ApiError> {
+    app.node.load()?;
+    Ok(alive())
+}
+
+/// `GET agent/version`.
+pub fn version() -> Reply {
+    Reply::json(&BuildVersion::default())
+}
+
+/// `POST /api/v1/version`, as 1.4 asks.
+pub fn old_version() -> Reply {
+    Reply::json(&json!({"build_version_info": BuildVersion::default()}))
+}
+
+/// `GET agent/config`: clients want an object, and take one with nothing in it.
+pub fn config() -> Reply {
+    Reply::json(&json!({"config": {}}))
+}
+
+/// `GET agent/node`.
+pub fn agent(app: &App) -> Result<Reply, ApiError> {
+    let (facts, started, now) = facts(app)?;
+    Ok(Reply::json(&AgentNode::of(&facts, &started, &now)))
+}
+
+/// `GET orchestrator/nodes`: one node, unless it is filtered out.
+pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
+    const ORDERS: [&str; 8] = [
+        "id",
+        "type",
+        "available_cpu",
+        "available_memory",
+        "available_disk",
+        "available_gpu",
+        "approval",
+        "status",
+    ];
+    if let Some(order) = ask.query.get("order_by").filter(|order| !ORDERS.contains(order)) {
+        return Err(bad("order_by", order, &format!("one of {}", ORDERS.join(", "))));
+    }
+    let approval = filter(ask, "filter-approval", &["approved", "pending", "rejected"])?;
+    let status = filter(ask, "filter-status", &["connected", "disconnected"])?;
+    let labels = Selector::parse(ask.query.all("labels"))?;
+    let (facts, started, now) = facts(app)?;
+    let shown = approval && status && labels.matches(&facts.labels);
+    let nodes: Vec<_> = shown.then(|| NodeState::of(&facts, &started, &now)).into_iter().collect();
+    Ok(Reply::json(&json!({"NextToken": "", "Nodes": nodes})))
+}
+
+/// Whether a filter lets this node through: it is approved and connected, the first word of each.
+fn filter(ask: &Ask, name: &str, words: &[&str]) -> Result<bool, ApiError> {
+    let Some(value) = ask.query.get(name) else { return Ok(true) };
+    match words.iter().position(|word| word.eq_ignore_ascii_case(value)) {
+        Some(at) => Ok(at == 0),
+        None => Err(bad(name, value, &format!("one of {}", words.join(", ")))),
+    }
+}
+
+/// `GET orchestrator/nodes/{id}`.
+pub fn get(app: &App, id: &str) -> Result<Reply, ApiError> {
+    if id.is_empty() || !app.facts.id.starts_with(id) {
+        return Err(super::not_found("node", id));
+    }
+    let (facts, started, now) = facts(app)?;
+    Ok(Reply::json(&json!({"Node": NodeState::of(&facts, &started, &now)})))
+}
+
+/// `PUT orchestrator/nodes/{id}`: there is nobody to approve.
+pub fn update() -> Reply {
+    Reply::json(&json!({"Success": false, "Error": "this node is its own orchestrator and always approved"}))
+}
+
+fn facts(app: &App) -> Result<(NodeFacts, String, String), ApiError> {
+    let load = app.node.load()?;
+    let facts = NodeFacts {
+        available: load.available,
+        running: load.running,
+        queued: load.queued,
+        ..app.facts.clone()
+    };
+    Ok((facts, app.started.rfc3339(), app.clock.now().rfc3339()))
+}

@@ -1,0 +1,202 @@
+//! Which path means what, and what the gate has to know of it.
+
+use crate::gate::{Rule, SITE_FIELD};
+use crate::wire::{ApiError, Code};
+
+use super::ask::{Ask, Reply};
+use super::{App, archives, auth, executions, history, jobs, node, results};
+
+/// The API's site.
+pub const API: &str = "api";
+/// The results server's site.
+pub const RESULTS: &str = "results";
+
+/// Bytes of a submission.
+const SUBMISSION: u64 = 10 << 20;
+/// Bytes of any other body.
+const BODY: u64 = 64 << 10;
+
+/// What the gate takes on the API's paths. Paths are compared as they come, so another spelling of one that is open
+/// is not open, and another spelling of a submission may not be large.
+#[must_use]
+pub fn rules_of_api(method: &str, path: &str) -> Rule {
+    let submits = matches!(path, "/api/v1/orchestrator/jobs" | "/api/v1/orchestrator/jobs/diff")
+        && matches!(method, "PUT" | "POST");
+    let open = matches!(
+        path,
+        "/livez"
+            | "/readyz"
+            | "/api/v1/version"
+            | "/api/v1/auth"
+            | "/api/v1/agent/alive"
+            | "/api/v1/agent/version"
+            | "/api/v1/agent/authconfig"
+    ) || path.strip_prefix("/api/v1/auth/").is_some_and(|name| !name.contains(['/', '.', '%']));
+    Rule { body: if submits { SUBMISSION } else { BODY }, open }
+}
+
+/// What the gate takes on the results server: nothing, and from everybody. Clients of all generations fetch results
+/// without any credentials.
+#[must_use]
+pub fn rules_of_results(_method: &str, _path: &str) -> Rule {
+    Rule { body: BODY, open: true }
+}
+
+/// Answers a request of either site.
+#[must_use]
+pub fn handle(app: &App, ask: &Ask) -> Reply {
+    let answered = if ask.field(SITE_FIELD) == RESULTS { archives::get(app, ask) } else { api(app, ask) };
+    answered.unwrap_or_else(|mut error| {
+        error.request_id = ask.field("X-Request-ID").into();
+        let allow = error.details.get(ALLOW).cloned();
+        let reply = Reply::from(error);
+        match allow {
+            Some(methods) => reply.field("Allow", methods),
+            None => reply,
+        }
+    })
+}
+
+/// The detail of a 405 that becomes a header field.
+const ALLOW: &str = "Allow";
+
+/// There is such a path, but not for that method.
+pub fn not_allowed(allowed: &str) -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, format!("only {allowed} can be used here")).detail(ALLOW, allowed)
+}
+
+fn api(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
+    let segments = ask.segments()?;
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["livez"] => only(ask, "GET, HEAD", |_| Ok(node::alive())),
+        ["readyz"] => only(ask, "GET, HEAD", |_| node::ready(app)),
+        ["api", "v1", rest @ ..] => v1(app, ask, rest),
+        _ => Err(unknown(ask)),
+    }
+}
+
+fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
+    match parts {
+        ["version"] => only(ask, "GET, HEAD, POST", |_| Ok(node::old_version())),
+        ["auth"] => only(ask, "GET, HEAD", |_| Ok(auth::methods(app))),
+        ["auth", name] => {
+            only(ask, "GET, HEAD, POST", |method| auth::method(app, ask, name, method == "POST"))
+        }
+        ["agent", what] => agent(app, ask, what),
+        ["orchestrator", "jobs", rest @ ..] => job_routes(app, ask, rest),
+        ["orchestrator", "nodes"] => only(ask, "GET, HEAD", |_| node::list(app, ask)),
+        ["orchestrator", "nodes", id] => only(ask, "GET, HEAD, PUT", |method| match method {
+            "PUT" => Ok(node::update()),
+            _ => node::get(app, id),
+        }),
+        ["codling", rest @ ..] => own(app, ask, rest),
+        _ => Err(unknown(ask)),
+    }
+}
+
+fn agent(app: &App, ask: &Ask, what: &str) -> Result<Reply, ApiError> {
+    let answer: fn(&App) -> Result<Reply, ApiError> = match what {
+        "alive" => |_| Ok(node::alive()),
+        "version" => |_| Ok(node::version()),
+        "node" => node::agent,
+        "config" => |_| Ok(node::config()),
+        "authconfig" => |_| Ok(auth::config()),
+        _ => return Err(unknown(ask)),
+    };
+    only(ask, "GET, HEAD", |_| answer(app))
+}
+
+fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
+    match parts {
+        [] => only(ask, "GET, HEAD, PUT, POST", |method| match method {
+            "GET" => jobs::list(app, ask),
+            _ => jobs::submit(app, ask),
+        }),
+        // A job may be called `diff`: only PUT means the other thing.
+        ["diff"] if ask.method == "PUT" => Err(missing("comparing jobs")),
+        [id] => only(ask, "GET, HEAD, DELETE", |method| match method {
+            "GET" => jobs::get(app, ask, id),
+            _ => jobs::stop(app, ask, id),
+        }),
+        [id, "history"] => only(ask, "GET, HEAD", |_| history::get(app, ask, id)),
+        [id, "executions"] => only(ask, "GET, HEAD", |_| executions::get(app, ask, id)),
+        [id, "results"] => only(ask, "GET, HEAD", |_| executions::results(app, ask, id)),
+        [id, "versions"] => only(ask, "GET, HEAD", |_| jobs::versions(app, ask, id)),
+        [_, "rerun"] => only(ask, "PUT", |_| Err(missing("running a job again"))),
+        [_, "logs"] => only(ask, "GET, HEAD", |_| Err(missing("following logs"))),
+        _ => Err(unknown(ask)),
+    }
+}
+
+fn own(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
+    match parts {
+        ["results"] => only(ask, "GET, HEAD", |_| results::list(app, ask)),
+        ["results", id] => only(ask, "GET, HEAD, DELETE", |method| match method {
+            "GET" => results::get(app, ask, id),
+            _ => results::remove(app, id),
+        }),
+        ["results", id, "pin"] => only(ask, "PUT, DELETE", |method| match method {
+            "PUT" => results::pin(app, ask, id),
+            _ => results::unpin(app, ask, id),
+        }),
+        ["df"] => only(ask, "GET, HEAD", |_| results::df(app)),
+        ["stats"] => only(ask, "GET, HEAD", |_| Ok(results::stats(app))),
+        ["gc"] => only(ask, "POST", |_| results::gc(app, ask)),
+        _ => Err(unknown(ask)),
+    }
+}
+
+/// Calls `answer` if the method is one of those allowed; HEAD is GET by now.
+fn only(
+    ask: &Ask,
+    allowed: &str,
+    answer: impl FnOnce(&str) -> Result<Reply, ApiError>,
+) -> Result<Reply, ApiError> {
+    if allowed.split(", ").any(|method| method == ask.method) {
+        answer(&ask.method)
+    } else {
+        Err(not_allowed(allowed))
+    }
+}
+
+fn unknown(ask: &Ask) -> ApiError {
+    let path: String = ask.path.chars().take(200).collect();
+    ApiError::new(Code::NotFound, format!("there is nothing at {path}"))
+}
+
+fn missing(what: &str) -> ApiError {
+    ApiError::new(Code::NotImplemented, format!("{what} is not offered by this node"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_spelled_out_is_open() {
+        for path in
+            ["/livez", "/api/v1/agent/alive", "/api/v1/auth", "/api/v1/auth/clientkey", "/api/v1/version"]
+        {
+            assert!(rules_of_api("GET", path).open, "{path}");
+        }
+        for path in [
+            "/",
+            "/api/v1/agent/node",
+            "/api/v1/orchestrator/jobs",
+            "//livez",
+            "/livez/",
+            "/LIVEZ",
+            "/api/v1/auth/",
+            "/api/v1/auth/..",
+            "/api/v1/auth/../orchestrator/jobs",
+            "/api/v1/auth/..%2forchestrator",
+            "/api/v1/agent/alive/x",
+        ] {
+            assert_eq!(rules_of_api("GET", path).open, path == "/api/v1/auth/", "{path}");
+        }
+        assert_eq!(rules_of_api("PUT", "/api/v1/orchestrator/jobs").body, SUBMISSION);
+        assert_eq!(rules_of_api("GET", "/api/v1/orchestrator/jobs").body, BODY);
+        assert_eq!(rules_of_api("PUT", "/api/v1/orchestrator/jobs/x").body, BODY);
+    }
+}

@@ -1,0 +1,125 @@
+//! The accept loop: it never ends by itself, whatever accept says.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as net_bind, listen, socket_with, sockopt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::conn::{Conn, linger};
+use super::limits::LINGERING;
+use super::race::{Won, race};
+use super::refusal::Refusal;
+use super::slots::Slot;
+use super::{Shared, Site};
+
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Binds a public socket. `[::]` takes IPv6 only, so that `0.0.0.0` can be bound beside it.
+///
+/// # Errors
+/// As the operating system says: the address is in use, or not this machine's.
+pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    net_bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the gate closes.
+pub async fn run(listener: TcpListener, site: Rc<Site>, shared: Rc<Shared>) {
+    let mut stopping = shared.stopping.clone();
+    let mut spare = Spare::new();
+    loop {
+        let Won::Second(accepted) = race(stopping.wait_for(|stopping| *stopping), listener.accept()).await
+        else {
+            return;
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer, &site, &shared),
+            Err(error) => match Errno::from_io_error(&error) {
+                // The peer changed its mind, or the network did: nothing is wrong here.
+                Some(
+                    Errno::CONNABORTED
+                    | Errno::INTR
+                    | Errno::PROTO
+                    | Errno::NETDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::NETUNREACH
+                    | Errno::PERM,
+                ) => log::debug!("{}: a connection was not completed: {error}", site.name),
+                Some(Errno::MFILE | Errno::NFILE) => {
+                    log::warn!("{}: no file descriptor for a connection: {error}", site.name);
+                    spare.turn_away(&listener).await;
+                    sleep(shared.limits.accept_pause).await;
+                }
+                _ => {
+                    log::error!("{}: cannot accept connections: {error}", site.name);
+                    sleep(shared.limits.accept_pause).await;
+                }
+            },
+        }
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, site: &Rc<Site>, shared: &Rc<Shared>) {
+    let limits = &shared.limits;
+    // Without it answers are only later: not worth a connection.
+    let _ = stream.set_nodelay(true);
+    match shared.slots.admit(peer.ip().into(), limits.connections, limits.per_peer) {
+        Ok(slot) => {
+            let (id, slots) = (slot.id(), shared.slots.clone());
+            let conn = Conn::new(Rc::clone(shared), Rc::clone(site), &stream, peer, slot);
+            let task = spawn_local(conn.serve(stream));
+            Slot::task(&slots, id, task.abort_handle());
+        }
+        Err(_) => {
+            log::debug!("{peer} turned away: too many connections");
+            turn_away(stream, shared);
+        }
+    }
+}
+
+/// Says that there is no room, in one packet, and gives a few of those who hear it the time to read it.
+fn turn_away(stream: TcpStream, shared: &Rc<Shared>) {
+    let response = Refusal::full("too many connections").response("", false, false);
+    if stream.try_write(&response).is_err() || *shared.lingering.borrow() >= LINGERING {
+        return;
+    }
+    *shared.lingering.borrow_mut() += 1;
+    let shared = Rc::clone(shared);
+    spawn_local(async move {
+        linger(stream, shared.limits.linger_time).await;
+        *shared.lingering.borrow_mut() -= 1;
+    });
+}
+
+/// A file descriptor kept for the day when there are none: with it, a connection can be accepted to be closed.
+/// Without, its peer would wait in the backlog, and the kernel would wake the loop for ever.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    async fn turn_away(&mut self, listener: &TcpListener) {
+        self.0 = None;
+        // One that is waiting, if one is; a connection that cannot be accepted now may be at the next try.
+        let waiting = tokio::time::timeout(std::time::Duration::ZERO, listener.accept());
+        drop(waiting.await);
+        *self = Self::new();
+    }
+}

@@ -1,0 +1,453 @@
+//! One public connection, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use crate::wire::Code;
+
+use super::body::Body;
+use super::chunked::{self, Chunked};
+use super::courier::Load;
+use super::head::{self, Framing, Head, PASSED};
+use super::inner::{Answer, InnerError, Request};
+use super::limits::{HEAD_BYTES, LINGER_BYTES};
+use super::pace::{Lost, Pace, cut, receive, send};
+use super::race::{Won, race};
+use super::refusal::{Refusal, reason};
+use super::slots::Slot;
+use super::{SITE_FIELD, Shared, Site};
+
+/// Empty lines that are forgiven before a request: some old clients end a body with one.
+const EMPTY_LINES: u32 = 4;
+/// An answer of up to so many bytes is sent in one piece with its head.
+const ONE_PIECE: usize = 16 << 10;
+
+/// A connection and what has been received on it.
+pub struct Conn {
+    shared: Rc<Shared>,
+    site: Rc<Site>,
+    peer: SocketAddr,
+    local: String,
+    slot: Slot,
+    /// Received and not yet looked at: the rest of a request, or the beginning of the next.
+    buffer: Vec<u8>,
+}
+
+/// How a request ended for the connection.
+enum Next {
+    /// Another may follow.
+    Request,
+    /// It is over; the peer knows.
+    Close,
+    /// It is over; the peer may still be sending, and should get to see the answer.
+    Linger,
+}
+
+/// Why there is no request.
+enum End {
+    /// The peer is gone, or idle for too long, or has to leave.
+    Quiet,
+    /// It is too slow to be worth a word more.
+    Slow,
+    /// It is told.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Gone => Self::Quiet,
+            Lost::Slow => Self::Slow,
+        }
+    }
+}
+
+impl Conn {
+    /// A connection that has just been accepted.
+    pub fn new(shared: Rc<Shared>, site: Rc<Site>, stream: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
+        let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        Self { shared, site, peer, local, slot, buffer: Vec::new() }
+    }
+
+    /// Serves it until it ends.
+    pub async fn serve(mut self, mut stream: TcpStream) {
+        for n in 1..=self.shared.limits.requests {
+            let last = n == self.shared.limits.requests;
+            let head = match self.head(&stream, n == 1).await {
+                Ok(head) => head,
+                Err(end) => return self.end(stream, end).await,
+            };
+            match self.request(stream, &head, last).await {
+                Ok((Next::Request, open)) => stream = open,
+                Ok((Next::Close, _)) => return,
+                Ok((Next::Linger, open)) => return self.linger(open).await,
+                Err(None) => return,
+                Err(Some((end, open))) => return self.end(open, end).await,
+            }
+        }
+    }
+
+    /// Waits for a request's head and reads it.
+    async fn head(&mut self, stream: &TcpStream, first: bool) -> Result<Head, End> {
+        let limits = self.shared.limits;
+        let mut empty_lines = 0;
+        let mut looked_at = 0;
+        if self.buffer.is_empty() {
+            // Nobody needs memory while it waits.
+            self.buffer = Vec::new();
+            self.first_bytes(stream, if first { limits.head_time } else { limits.idle_time }).await?;
+        }
+        let deadline = Instant::now() + limits.head_time;
+        loop {
+            while self.buffer.starts_with(b"\r\n") && empty_lines < EMPTY_LINES {
+                self.buffer.drain(..2);
+                (empty_lines, looked_at) = (empty_lines + 1, 0);
+            }
+            let tail = self.buffer.get(looked_at..).unwrap_or_default();
+            if let Some(end) = head::end_of_head(tail).map(|end| end + looked_at).filter(|e| *e <= HEAD_BYTES)
+            {
+                let parsed = head::parse(self.buffer.get(..end).unwrap_or_default());
+                self.buffer.drain(..end);
+                return Ok(parsed?);
+            }
+            if self.buffer.len() >= HEAD_BYTES {
+                return Err(head::too_large(&self.buffer).into());
+            }
+            looked_at = self.buffer.len().saturating_sub(3);
+            match receive(stream, &mut self.buffer, deadline).await {
+                Ok(_) => {}
+                Err(Lost::Slow) => {
+                    return Err(Refusal::new(Code::RequestTimeout, "the request's head took too long").into());
+                }
+                Err(Lost::Gone) => return Err(End::Quiet),
+            }
+        }
+    }
+
+    /// Waits for a request to begin. Who waits here has to leave when the room is needed.
+    async fn first_bytes(&mut self, stream: &TcpStream, time: Duration) -> Result<(), End> {
+        let mut stopping = self.shared.stopping.clone();
+        let deadline = Instant::now() + time;
+        self.slot.idle(true);
+        let over = race(stopping.wait_for(|stopping| *stopping), self.slot.must_leave());
+        let received = race(over, receive(stream, &mut self.buffer, deadline)).await;
+        self.slot.idle(false);
+        match received {
+            Won::Second(Ok(_)) => Ok(()),
+            _ => Err(End::Quiet),
+        }
+    }
+
+    /// Serves one request. The connection comes back unless it is gone.
+    async fn request(
+        &mut self,
+        stream: TcpStream,
+        head: &Head,
+        last: bool,
+    ) -> Result<(Next, TcpStream), Option<(End, TcpStream)>> {
+        let body = match self.checked_body(&stream, head).await {
+            Ok(body) => body,
+            Err(End::Refused(refusal)) => {
+                return match self.refuse(&stream, head, &refusal, false).await {
+                    Ok(()) => Ok((Next::Linger, stream)),
+                    Err(lost) => Err(Some((lost.into(), stream))),
+                };
+            }
+            Err(end) => return Err(Some((end, stream))),
+        };
+        let repeatable = matches!(head.method, "GET" | "HEAD" | "OPTIONS");
+        let head_only = head.method == "HEAD";
+        let request =
+            Request { head: self.inner_head(head, body.bytes().len()), body, head_only, repeatable };
+        let answer = self.shared.inner.exchange(&request).await;
+        // Its memory is needed for others' bodies.
+        drop(request);
+        let keep = head.keep_alive && !last && !*self.shared.stopping.borrow();
+        let next = |keep: bool, more: bool| match (keep, more) {
+            (true, _) => Next::Request,
+            (false, false) => Next::Close,
+            (false, true) => Next::Linger,
+        };
+        let more = !self.buffer.is_empty();
+        let sent = match answer {
+            Ok(answer) => {
+                log::debug!("{} {} {} {}", self.peer, head.method, head.path(), answer.status);
+                match answer.send.filter(|send| send.token != 0) {
+                    Some(_) => return self.archive(stream, head, answer, keep).await,
+                    None => self.answer(&stream, head, &answer, keep).await,
+                }
+            }
+            Err(error) => self.refuse(&stream, head, &no_answer(&error, head), keep).await,
+        };
+        match sent {
+            Ok(()) => Ok((next(keep, more), stream)),
+            Err(lost) => Err(Some((lost.into(), stream))),
+        }
+    }
+
+    /// Everything that can be said against a request before its body is there, then the body.
+    async fn checked_body(&mut self, stream: &TcpStream, head: &Head) -> Result<Body, End> {
+        let rule = (self.site.rules)(head.method, head.path());
+        if let Some(origin) = &head.origin
+            && !matches!(head.method, "GET" | "HEAD" | "OPTIONS")
+            && !same_origin(origin, &head.host)
+        {
+            return Err(
+                Refusal::new(Code::Forbidden, "pages of other sites may not change anything here").into()
+            );
+        }
+        if !rule.open
+            && let Some(token) = &self.shared.token
+            && !head.authorization.as_deref().and_then(bearer).is_some_and(|given| token.matches(given))
+        {
+            let refusal = Refusal::new(Code::Unauthorized, "this request needs the node's API token");
+            let hint = "send it as 'Authorization: Bearer <token>'";
+            return Err(Refusal { hint, ..refusal }.into());
+        }
+        if let Framing::Length(length) = head.framing
+            && length > rule.body
+        {
+            return Err(chunked::too_large(rule.body).into());
+        }
+        let mut body = self.shared.budget.body();
+        if !head.has_body() {
+            return Ok(body);
+        }
+        let mut pace = Pace::of_body(&self.shared.limits);
+        if head.expects_continue && self.buffer.is_empty() {
+            send(stream, b"HTTP/1.1 100 Continue\r\n\r\n", &mut pace).await?;
+        }
+        match head.framing {
+            Framing::Length(length) => self.counted_body(stream, length, &mut body, &mut pace).await?,
+            Framing::Chunked => self.chunked_body(stream, rule.body, &mut body, &mut pace).await?,
+        }
+        Ok(body)
+    }
+
+    async fn counted_body(
+        &mut self,
+        stream: &TcpStream,
+        length: u64,
+        body: &mut Body,
+        pace: &mut Pace,
+    ) -> Result<(), End> {
+        // At most the route's limit, which fits.
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        loop {
+            let n = self.buffer.len().min(length - body.bytes().len());
+            body.make_room(n).map_err(|_| no_memory())?;
+            body.push(self.buffer.get(..n).unwrap_or_default());
+            self.buffer.drain(..n);
+            if body.bytes().len() == length {
+                return Ok(());
+            }
+            self.more_body(stream, pace).await?;
+        }
+    }
+
+    async fn chunked_body(
+        &mut self,
+        stream: &TcpStream,
+        limit: u64,
+        body: &mut Body,
+        pace: &mut Pace,
+    ) -> Result<(), End> {
+        let mut decoder = Chunked::new(limit);
+        loop {
+            // The data is never more than what it comes in.
+            body.make_room(self.buffer.len()).map_err(|_| no_memory())?;
+            let n = decoder.feed(&self.buffer, body.vec())?;
+            self.buffer.drain(..n);
+            if decoder.is_done() {
+                return Ok(());
+            }
+            self.more_body(stream, pace).await?;
+        }
+    }
+
+    async fn more_body(&mut self, stream: &TcpStream, pace: &mut Pace) -> Result<(), End> {
+        match receive(stream, &mut self.buffer, pace.deadline()).await {
+            Ok(n) => {
+                pace.moved(n);
+                Ok(())
+            }
+            Err(Lost::Slow) => {
+                Err(Refusal::new(Code::RequestTimeout, "the request's body came too slowly").into())
+            }
+            Err(Lost::Gone) => Err(End::Quiet),
+        }
+    }
+
+    /// The request as the handlers get it: nothing in it that was not looked at.
+    fn inner_head(&self, head: &Head, length: usize) -> String {
+        let host = if head.host.is_empty() { &self.local } else { &head.host };
+        let mut text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", head.method, head.target);
+        text.extend([SITE_FIELD, ": ", self.site.name, "\r\n"]);
+        for (i, value) in &head.passed {
+            text.extend([PASSED.get(*i).copied().unwrap_or_default(), ": ", value, "\r\n"]);
+        }
+        text.push_str(&format!("Content-Length: {length}\r\n\r\n"));
+        text
+    }
+
+    async fn answer(&self, stream: &TcpStream, head: &Head, answer: &Answer, keep: bool) -> Result<(), Lost> {
+        let mut response = response_head(answer, keep);
+        let body = if head.method == "HEAD" { &[] } else { answer.body.bytes() };
+        let mut pace = Pace::of_body(&self.shared.limits);
+        if body.len() <= ONE_PIECE {
+            response.extend_from_slice(body);
+            return send(stream, &response, &mut pace).await;
+        }
+        send(stream, &response, &mut pace).await?;
+        send(stream, body, &mut pace).await
+    }
+
+    /// Hands the connection to the courier and waits until it comes back.
+    async fn archive(
+        &mut self,
+        stream: TcpStream,
+        head: &Head,
+        answer: Answer,
+        keep: bool,
+    ) -> Result<(Next, TcpStream), Option<(End, TcpStream)>> {
+        let parcel = answer.send.and_then(|send| Some((send, self.shared.parcels.take(send.token)?)));
+        let Ok(_turn) = self.shared.downloads.try_acquire() else {
+            let refusal = Refusal::full("as many downloads as this node takes are under way");
+            return match self.refuse(&stream, head, &refusal, keep).await {
+                Ok(()) if keep => Ok((Next::Request, stream)),
+                Ok(()) => Ok((Next::Close, stream)),
+                Err(lost) => Err(Some((lost.into(), stream))),
+            };
+        };
+        let (Some((send, parcel)), Ok(stream)) = (parcel, stream.into_std()) else {
+            log::error!("a handler's file is not there");
+            return Err(None);
+        };
+        let (back, returned) = oneshot::channel();
+        let load = Load {
+            stream,
+            head: response_head(&answer, keep),
+            file: parcel.file,
+            offset: send.offset,
+            length: send.length,
+            keep: parcel.keep,
+            back,
+        };
+        if self.shared.courier.send(load).is_err() {
+            return Err(None);
+        }
+        let stream = returned.await.ok().and_then(|stream| TcpStream::from_std(stream).ok());
+        match stream {
+            Some(stream) if keep => Ok((Next::Request, stream)),
+            Some(stream) => Ok((Next::Close, stream)),
+            None => Err(None),
+        }
+    }
+
+    async fn refuse(
+        &self,
+        stream: &TcpStream,
+        head: &Head,
+        refusal: &Refusal,
+        keep: bool,
+    ) -> Result<(), Lost> {
+        let (peer, path, status) = (self.peer, head.path(), refusal.code.status());
+        log::debug!("{peer} {} {path} {status}: {}", head.method, refusal.message);
+        let response = refusal.response(head.field("X-Request-ID"), keep, head.method == "HEAD");
+        send(stream, &response, &mut Pace::of_body(&self.shared.limits)).await
+    }
+
+    async fn end(&self, stream: TcpStream, end: End) {
+        match end {
+            End::Quiet => {}
+            End::Slow => cut(stream),
+            End::Refused(refusal) => {
+                log::debug!("{} {}: {}", self.peer, refusal.code.status(), refusal.message);
+                let response = refusal.response("", false, false);
+                let mut pace = Pace::of_body(&self.shared.limits);
+                if send(&stream, &response, &mut pace).await.is_ok() {
+                    self.linger(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn linger(&self, stream: TcpStream) {
+        linger(stream, self.shared.limits.linger_time).await;
+    }
+}
+
+/// Reads on for a while: closing with bytes unread would make the kernel throw away the answer, too.
+pub async fn linger(mut stream: TcpStream, time: Duration) {
+    let read_on = async {
+        let mut left = LINGER_BYTES;
+        let mut buffer = Vec::new();
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        while left > 0 {
+            buffer.clear();
+            match receive(&stream, &mut buffer, Instant::now() + time).await {
+                Ok(n) => left = left.saturating_sub(n),
+                Err(_) => return,
+            }
+        }
+    };
+    // If time is up, it is up.
+    let _ = timeout(time, read_on).await;
+}
+
+fn response_head(answer: &Answer, keep: bool) -> Vec<u8> {
+    let connection = if keep { "keep-alive" } else { "close" };
+    let (status, reason, fields) = (answer.status, reason(answer.status), &answer.fields);
+    // Neither has a body; a length with 304 would have to be that of the body that is not sent.
+    let length = match status {
+        204 | 304 => String::new(),
+        _ => format!("Content-Length: {}\r\n", answer.length),
+    };
+    format!("HTTP/1.1 {status} {reason}\r\n{fields}{length}Connection: {connection}\r\n\r\n").into_bytes()
+}
+
+fn no_memory() -> Refusal {
+    Refusal::full("the bodies under way need all the memory there is for them")
+}
+
+/// What the peer is told when the handlers did not answer.
+fn no_answer(error: &InnerError, head: &Head) -> Refusal {
+    match error {
+        InnerError::Busy => return Refusal::full("all handlers are busy"),
+        InnerError::NoMemory => return no_memory(),
+        InnerError::Unreachable(cause) => {
+            log::error!("{} {}: {error}: {cause}", head.method, head.path());
+            return Refusal::full("the handlers are being restarted");
+        }
+        InnerError::Gone(cause) => log::error!("{} {}: {error}: {cause}", head.method, head.path()),
+        _ => log::error!("{} {}: {error}", head.method, head.path()),
+    }
+    let code = if matches!(error, InnerError::Slow) { Code::TimeOut } else { Code::BadGateway };
+    Refusal::new(code, error.to_string())
+}
+
+/// The token in an `Authorization` field.
+fn bearer(field: &str) -> Option<&str> {
+    let (scheme, token) = field.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Whether a page of `origin` is one of ours.
+fn same_origin(origin: &str, host: &str) -> bool {
+    let authority = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}

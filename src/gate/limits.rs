@@ -1,0 +1,85 @@
+//! Every bound of the gate, in one place.
+
+use std::time::Duration;
+
+/// Open connections, in all.
+pub const CONNECTIONS: usize = 64;
+/// Open connections of one peer: an IPv4 address, or an IPv6 network of 64 bits.
+pub const CONNECTIONS_PER_PEER: usize = 16;
+/// Bytes of a request's head.
+pub const HEAD_BYTES: usize = 8 << 10;
+/// Header fields of a request.
+pub const HEAD_FIELDS: usize = 64;
+/// Bytes of a request's target.
+pub const TARGET_BYTES: usize = 4 << 10;
+/// Bytes of a chunked body's chunk extensions and trailers together.
+pub const CHUNK_EXTRAS: usize = 4 << 10;
+/// Requests on one connection.
+pub const REQUESTS: u32 = 1000;
+/// Memory for bodies, of requests and of answers together. Both are held whole.
+pub const BODIES: usize = 16 << 20;
+/// Bytes of an answer's body. A submitted job is shown whole, so this is more than the largest submission.
+pub const ANSWER_BYTES: usize = 12 << 20;
+/// Bytes of an answer's head.
+pub const ANSWER_HEAD_BYTES: usize = 16 << 10;
+/// Archives that are sent at one time.
+pub const DOWNLOADS: usize = 32;
+/// Connections to the handlers, and with it threads that handle requests.
+pub const INNER_CONNECTIONS: usize = 4;
+/// Connections that were turned away and may still read why.
+pub const LINGERING: usize = 16;
+/// Bytes of an unwanted request that are read so that its sender gets to see the answer.
+pub const LINGER_BYTES: usize = 16 << 20;
+/// Bytes that one call of sendfile sends: on a slow card, what other downloads wait for.
+pub const SEND_STEP: usize = 256 << 10;
+
+/// The bounds that tests change, and the times.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open connections, in all.
+    pub connections: usize,
+    /// Open connections of one peer.
+    pub per_peer: usize,
+    /// Requests on one connection.
+    pub requests: u32,
+    /// Memory for bodies, in bytes.
+    pub bodies: usize,
+    /// Archives that are sent at one time.
+    pub downloads: usize,
+    /// From a request's first byte (on a new connection: from its start) to the end of its head.
+    pub head_time: Duration,
+    /// Between two requests.
+    pub idle_time: Duration,
+    /// Without a byte moved, in either direction, while a body is.
+    pub stall_time: Duration,
+    /// How long a body may be slower than [`Limits::rate`].
+    pub grace_time: Duration,
+    /// Bytes a second that a body must make on average after the grace. Archives are exempt: links in the field are bad.
+    pub rate: u64,
+    /// Until the handlers have answered.
+    pub answer_time: Duration,
+    /// Reading on after a refusal, so that the peer gets to see it.
+    pub linger_time: Duration,
+    /// Pause after a failed accept.
+    pub accept_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS,
+            per_peer: CONNECTIONS_PER_PEER,
+            requests: REQUESTS,
+            bodies: BODIES,
+            downloads: DOWNLOADS,
+            head_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(60),
+            stall_time: Duration::from_secs(30),
+            grace_time: Duration::from_secs(30),
+            rate: 4 << 10,
+            answer_time: Duration::from_secs(60),
+            linger_time: Duration::from_secs(2),
+            accept_pause: Duration::from_millis(100),
+        }
+    }
+}
