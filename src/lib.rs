@@ -5,11 +5,14 @@
 pub mod api;
 pub mod archive;
 pub mod cli;
+pub mod compute;
 pub mod config;
 pub mod engine;
 pub mod gate;
 pub mod input;
 pub mod model;
+pub mod orchestrator;
+pub mod publisher;
 pub mod results;
 pub mod store;
 pub mod sys;

@@ -1,0 +1,307 @@
+//! The life of one execution, from the queue to its report, readable from top to bottom.
+//!
+//! States are durable before what they announce happens: Running before the guest starts, Publishing before the result
+//! of a long run is packed, Completed together with the ledger row of its archive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::Warnings;
+use crate::engine::Scratch;
+use crate::model::message::{FromCompute, Order};
+use crate::model::state::ExecutionEvent;
+use crate::model::{ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Resources, ResultEntry};
+use crate::results::ScratchLease;
+use crate::store::StoreError;
+use crate::sys::{Cause, Interrupt};
+
+use super::bid::execution_timeout;
+use super::runner::{self, Ended, Work};
+use super::scratch as directories;
+use super::{Compute, no_output};
+
+/// A run at least this long is not to be repeated for want of one commit.
+const WORTH_A_COMMIT: Duration = Duration::from_secs(5);
+
+/// Runs an accepted execution to its end.
+pub(super) async fn live(
+    compute: &Compute,
+    order: Order,
+    needs: Resources,
+    interrupt: Interrupt,
+) -> FromCompute {
+    let now = compute.parts.clock.now();
+    let mut record = ExecutionRecord {
+        id: order.id.clone(),
+        job_id: order.job_id.clone(),
+        digest: order.digest,
+        partition: order.partition,
+        restarts: order.restarts,
+        state: ExecutionState::BidAccepted,
+        revision: 1,
+        resources: needs,
+        created: now,
+        modified: now,
+        failure: None,
+        output: None,
+        reported: false,
+    };
+    let spec = order.spec.clone();
+    if let Err(failure) = advance(compute, &mut record, ExecutionEvent::Start, None).await {
+        return end_failed(compute, record, None, failure).await;
+    }
+    compute.report(FromCompute::Started(record.id.clone()));
+    let scratch = directories::of(&compute.parts.scratch, &record.id);
+    let work = Work { order, needs, scratch: scratch.clone(), interrupt: interrupt.clone() };
+    let ended = run(compute, &spec, work, &interrupt).await;
+    record.output = Some(ended.output);
+    // What was raised first stands: a guest that is being stopped may fail in any way.
+    let failure =
+        ended.failure.map(|failure| stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure));
+    let report = match failure {
+        Some(failure) => end_failed(compute, record, Some(&scratch), failure).await,
+        None => publish(compute, record, &spec, &scratch, &interrupt).await,
+    };
+    if interrupt.cause() != Some(Cause::Shutdown) {
+        clean_up(compute, scratch, ended.lease).await;
+    }
+    report
+}
+
+/// Goes on publishing what a stop of the node cut off: the program had ended, its files are all there.
+pub(super) async fn resume(compute: &Compute, record: ExecutionRecord, interrupt: Interrupt) -> FromCompute {
+    let scratch = directories::of(&compute.parts.scratch, &record.id);
+    let Some(spec) = (compute.parts.bodies)(&record) else {
+        let failure = Failure::new(FailureCode::NodeRestart, "the node restarted and the job's body is gone");
+        return end_failed(compute, record, None, failure).await;
+    };
+    let (shelf, id, room) = (Arc::clone(&compute.parts.shelf), record.id.clone(), record.resources.disk);
+    let lease = match compute.parts.packer.run(move || shelf.reserve_scratch(&id, room)).await {
+        Ok(Ok(lease)) => Some(lease),
+        // The files are there already; only the room for what follows may be missing, and publishing will say so.
+        Ok(Err(error)) => {
+            log::warn!("execution {}: {error}", record.id);
+            None
+        }
+        Err(_) => None,
+    };
+    let report = publish(compute, record, &spec, &scratch, &interrupt).await;
+    if interrupt.cause() != Some(Cause::Shutdown) {
+        clean_up(compute, scratch, lease).await;
+    }
+    report
+}
+
+/// Waits for the guest, and for its time limit on the monotonic clock.
+async fn run(compute: &Compute, spec: &JobSpec, work: Work, interrupt: &Interrupt) -> Ended {
+    let failed = |message: String| Ended {
+        output: no_output(),
+        failure: Some(Failure::new(FailureCode::Internal, message)),
+        lease: None,
+    };
+    let mut ended = match runner::spawn(&compute.parts.runner, work) {
+        Ok(ended) => ended,
+        Err(error) => return failed(format!("the system gives no thread for the execution: {error}")),
+    };
+    let limit = time_limit(compute, spec);
+    let answer = if limit.is_zero() {
+        ended.await
+    } else {
+        match tokio::time::timeout(limit, &mut ended).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                interrupt.raise(Cause::Timeout);
+                ended.await
+            }
+        }
+    };
+    answer.unwrap_or_else(|_| failed("the execution's thread ended without an answer".into()))
+}
+
+/// How long the execution may take: what the job says, else the node's maximum; zero is no limit.
+fn time_limit(compute: &Compute, spec: &JobSpec) -> Duration {
+    let own = execution_timeout(spec);
+    if own.is_zero() { compute.parts.offer.timeout_max } else { own }
+}
+
+/// The failure that an interruption stands for.
+fn stop_reason(
+    compute: &Compute,
+    record: &ExecutionRecord,
+    spec: &JobSpec,
+    interrupt: &Interrupt,
+) -> Option<Failure> {
+    match interrupt.cause()? {
+        Cause::Timeout => {
+            let seconds = time_limit(compute, spec).as_secs();
+            Some(
+                Failure::new(
+                    FailureCode::Timeout,
+                    format!("the execution took longer than its limit of {seconds} s"),
+                )
+                .hint("raise Tasks[0].Timeouts.ExecutionTimeout"),
+            )
+        }
+        Cause::Cancelled => {
+            let reason = compute.cancel_reason(&record.id).unwrap_or_else(|| "stopped".into());
+            Some(Failure::new(FailureCode::Cancelled, reason))
+        }
+        Cause::Shutdown => Some(Failure::new(FailureCode::NodeRestart, "the node was stopped while it ran")),
+        // The engine's own words name the limit.
+        Cause::Disk => None,
+    }
+}
+
+/// From the end of the program to Completed.
+pub(super) async fn publish(
+    compute: &Compute,
+    mut record: ExecutionRecord,
+    spec: &JobSpec,
+    scratch: &Scratch,
+    interrupt: &Interrupt,
+) -> FromCompute {
+    let publishes = spec.task.publisher.as_ref().is_some_and(|p| p.is("local"));
+    let (mut entry, mut notes) = (None, Vec::new());
+    if publishes {
+        // A record that is Publishing already comes from before a restart.
+        if record.state != ExecutionState::Publishing
+            && let Err(failure) = publishing(compute, &mut record).await
+        {
+            return end_failed(compute, record, Some(scratch), failure).await;
+        }
+        let published = compute
+            .parts
+            .publisher
+            .publish(&record.id, &record.job_id, scratch.result(), spec.retention(), interrupt.clone())
+            .await;
+        match published {
+            Ok(made) => {
+                notes = warnings(&made.warnings);
+                entry = Some(made.entry);
+            }
+            Err(failure) => {
+                let failure = stop_reason(compute, &record, spec, interrupt).unwrap_or(failure);
+                return end_failed(compute, record, Some(scratch), failure).await;
+            }
+        }
+    }
+    let id = record.id.clone();
+    match advance(compute, &mut record, ExecutionEvent::Complete, entry.as_ref()).await {
+        Ok(()) => {
+            if let Some(entry) = &entry {
+                compute.parts.shelf.confirm(entry);
+            }
+            let output = record.output.unwrap_or_default();
+            FromCompute::RunResult { id, output, published: entry.is_some(), notes }
+        }
+        Err(failure) => {
+            if entry.is_some() {
+                let shelf = Arc::clone(&compute.parts.shelf);
+                let gone = record.id.clone();
+                // If the packer is gone, the next start sweeps the archive.
+                let _ = compute.parts.packer.run(move || shelf.abandon(&gone)).await;
+            }
+            end_failed(compute, record, Some(scratch), failure).await
+        }
+    }
+}
+
+/// What the job's owner should hear about the archive.
+fn warnings(found: &Warnings) -> Vec<String> {
+    let mut notes: Vec<String> = found.kept().iter().map(ToString::to_string).collect();
+    if found.dropped() > 0 {
+        notes.push(format!("and {} more", found.dropped()));
+    }
+    notes
+}
+
+/// Moves a record on to Publishing. That a long run has ended is worth a commit of its own: it need not be run again
+/// after a power cut. A short one is cheaper to repeat than to write down.
+async fn publishing(compute: &Compute, record: &mut ExecutionRecord) -> Result<(), Failure> {
+    let ran = compute.parts.clock.now().since(record.modified);
+    if ran >= WORTH_A_COMMIT {
+        return advance(compute, record, ExecutionEvent::Publish, None).await;
+    }
+    let next = step(compute, record, ExecutionEvent::Publish)?;
+    let mut change = compute.parts.store.change();
+    change.put_execution(&next);
+    compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
+    *record = next;
+    Ok(())
+}
+
+fn step(
+    compute: &Compute,
+    record: &ExecutionRecord,
+    event: ExecutionEvent,
+) -> Result<ExecutionRecord, Failure> {
+    let mut next = record.clone();
+    next.advance(event, compute.parts.clock.now())
+        .map_err(|illegal| Failure::new(FailureCode::Internal, illegal.to_string()))?;
+    next.reported = next.state.is_terminal() && !compute.parts.outbox;
+    Ok(next)
+}
+
+fn not_stored(record: &ExecutionRecord, error: &StoreError) -> Failure {
+    Failure::new(
+        FailureCode::Internal,
+        format!("cannot store that the execution is {}: {error}", record.state),
+    )
+}
+
+/// Moves a record on and waits until that is durable.
+async fn advance(
+    compute: &Compute,
+    record: &mut ExecutionRecord,
+    event: ExecutionEvent,
+    entry: Option<&ResultEntry>,
+) -> Result<(), Failure> {
+    let next = step(compute, record, event)?;
+    let mut change = compute.parts.store.change();
+    change.put_execution(&next);
+    if let Some(entry) = entry {
+        change.put_result(entry);
+    }
+    compute.parts.store.write_internal(change).await.map_err(|error| not_stored(&next, &error))?;
+    *record = next;
+    Ok(())
+}
+
+/// Records a failure and makes the report of it.
+pub(super) async fn end_failed(
+    compute: &Compute,
+    mut record: ExecutionRecord,
+    scratch: Option<&Scratch>,
+    failure: Failure,
+) -> FromCompute {
+    log::info!("execution {}: {}: {failure}", record.id, failure.code);
+    let (event, report) = Compute::failed(record.id.clone(), failure.clone());
+    record.failure = Some(failure);
+    record.output.get_or_insert_with(no_output);
+    // A shut down node leaves Running and Publishing as they are: the next start decides, with the files at hand.
+    if matches!(&record.failure, Some(f) if f.code == FailureCode::NodeRestart) && scratch.is_some() {
+        return report;
+    }
+    if let Err(error) = advance(compute, &mut record, event, None).await {
+        log::error!("execution {}: its failure is reported but not stored: {error}", record.id);
+    }
+    report
+}
+
+/// Takes the execution's directory away, then gives its room back.
+async fn clean_up(compute: &Compute, scratch: Scratch, lease: Option<ScratchLease>) {
+    let removed = compute
+        .parts
+        .packer
+        .run(move || {
+            let removed = directories::remove(&scratch);
+            drop(lease);
+            removed.map_err(|error| format!("{}: {error}", scratch.dir().display()))
+        })
+        .await;
+    if let Ok(Err(error)) = removed {
+        log::warn!(
+            "cannot remove the directory of a finished execution, {error}; the next start tries again"
+        );
+    }
+}

@@ -1,0 +1,353 @@
+//! The compute role: bids, queues, runs, publishes, reports. Whom it reports to, it cannot tell.
+//!
+//! Lives on the core thread. Everything that blocks happens elsewhere: guests on their own threads, files on the
+//! packer's, commits on the store's.
+
+pub mod bid;
+mod life;
+pub mod local;
+pub mod queue;
+mod recover;
+pub mod runner;
+pub mod scratch;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::model::message::{FromCompute, Order, ToCompute};
+use crate::model::state::ExecutionEvent;
+use crate::model::{
+    ExecutionId, ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Resources, RunOutput,
+};
+use crate::publisher::{LocalPublisher, Packer};
+use crate::results::Shelf;
+use crate::store::ExecutionStore;
+use crate::sys::{Cause, Clock, Interrupt};
+
+use self::bid::Offer;
+use self::queue::Queue;
+use self::runner::Runner;
+
+pub use self::recover::Recovered;
+
+/// Executions at work at the same time, whatever the capacity says: each has a thread.
+pub const RUNNING_MAX: usize = 64;
+
+/// Finds the body of an execution's job.
+pub type Bodies = Box<dyn Fn(&ExecutionRecord) -> Option<Arc<JobSpec>>>;
+
+/// What the compute role is built from.
+pub struct Parts {
+    /// What this node offers.
+    pub offer: Offer,
+    /// Executions at work at the same time, at most [`RUNNING_MAX`].
+    pub running_max: usize,
+    /// Where executions work.
+    pub scratch: PathBuf,
+    /// Execution state.
+    pub store: ExecutionStore,
+    /// Finds a job's body by its digest.
+    pub bodies: Bodies,
+    /// Published results.
+    pub shelf: Arc<Shelf>,
+    /// Publishes.
+    pub publisher: LocalPublisher,
+    /// Handles files.
+    pub packer: Packer,
+    /// Runs guests.
+    pub runner: Arc<dyn Runner>,
+    /// Wall clock, for records.
+    pub clock: Arc<dyn Clock>,
+    /// Where reports go. One execution sends at most four: what waits is bounded by what may wait here.
+    pub reports: UnboundedSender<FromCompute>,
+    /// Whether ends must be kept until they are acknowledged (a remote orchestrator).
+    pub outbox: bool,
+}
+
+/// An execution at work.
+struct Running {
+    interrupt: Interrupt,
+    needs: Resources,
+    /// Why it is being cancelled, if it is.
+    cancel_reason: Option<String>,
+}
+
+/// A bid that was made, or an accepted execution that waits for room.
+struct Waiting {
+    order: Order,
+    needs: Resources,
+    accepted: bool,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<ExecutionId, Waiting>,
+    queue: Queue,
+    running: HashMap<ExecutionId, Running>,
+    used: Resources,
+    draining: bool,
+    /// The node stops: what ends now is settled by the next start, with the files at hand.
+    silent: bool,
+}
+
+/// The compute role.
+#[derive(Clone)]
+pub struct Compute {
+    parts: Rc<Parts>,
+    state: Rc<RefCell<State>>,
+    ended: Rc<tokio::sync::Notify>,
+}
+
+/// What the node is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Executions at work.
+    pub running: usize,
+    /// Executions that wait for room.
+    pub queued: usize,
+    /// What is not reserved.
+    pub available: Resources,
+}
+
+impl Compute {
+    /// The role, idle. Call [`Compute::recover`] before the first message.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default() }
+    }
+
+    /// What the node is doing.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let state = self.state.borrow();
+        Load {
+            running: state.running.len(),
+            queued: state.queue.len(),
+            available: self.parts.offer.capacity.minus(&state.used),
+        }
+    }
+
+    /// Waits until the next execution has ended.
+    pub async fn changed(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Takes one message. Answers come through [`Parts::reports`].
+    pub fn handle(&self, message: ToCompute) {
+        match message {
+            ToCompute::AskForBid { execution, run_now } => self.ask(*execution, run_now),
+            ToCompute::BidAccepted(id) => self.accept(&id),
+            ToCompute::BidRejected(id) => {
+                self.state.borrow_mut().waiting.remove(&id);
+            }
+            ToCompute::Cancel { id, reason } => self.cancel(&id, &reason),
+            ToCompute::Acknowledged(id) => self.acknowledged(&id),
+        }
+    }
+
+    /// Starts nothing any more; what is at work goes on.
+    pub fn drain(&self) {
+        self.state.borrow_mut().draining = true;
+    }
+
+    /// Stops what is at work because the node stops.
+    pub fn shut_down(&self) {
+        let mut state = self.state.borrow_mut();
+        state.draining = true;
+        state.silent = true;
+        for running in state.running.values() {
+            running.interrupt.raise(Cause::Shutdown);
+        }
+    }
+
+    fn report(&self, report: FromCompute) {
+        if self.state.borrow().silent {
+            return;
+        }
+        // No receiver: the node is stopping, and the store holds the state.
+        let _ = self.parts.reports.send(report);
+    }
+
+    fn ask(&self, order: Order, run_now: bool) {
+        let id = order.id.clone();
+        // A repeated message must not run anything twice: what is known is answered from what is known.
+        {
+            let state = self.state.borrow();
+            if state.waiting.contains_key(&id) || state.running.contains_key(&id) {
+                return;
+            }
+        }
+        match self.parts.store.get(&id) {
+            Ok(Some(record)) if record.state != ExecutionState::BidAccepted => {
+                return self.answer_again(record);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let failure = Failure::new(FailureCode::Internal, format!("cannot read the store: {error}"));
+                return self.report(FromCompute::BidResult { id, refused: Some(failure) });
+            }
+        }
+        match self.parts.offer.decide(&order.spec) {
+            Err(failure) => self.report(FromCompute::BidResult { id, refused: Some(failure) }),
+            Ok(needs) => {
+                let waiting = Waiting { order, needs, accepted: false };
+                self.state.borrow_mut().waiting.insert(id.clone(), waiting);
+                self.report(FromCompute::BidResult { id: id.clone(), refused: None });
+                if run_now {
+                    self.accept(&id);
+                }
+            }
+        }
+    }
+
+    /// Says again how an execution ended or that it is at work.
+    fn answer_again(&self, record: ExecutionRecord) {
+        let id = record.id;
+        match record.state {
+            ExecutionState::Completed => {
+                let published = self.parts.store.result(&id).ok().flatten().is_some();
+                let output = record.output.unwrap_or_default();
+                self.report(FromCompute::RunResult { id, output, published, notes: Vec::new() });
+            }
+            state if state.is_terminal() => {
+                let failure = record.failure.unwrap_or_else(|| {
+                    Failure::new(
+                        FailureCode::Internal,
+                        format!("the execution ended as {state} without a reason"),
+                    )
+                });
+                self.report(FromCompute::ComputeError { id, failure });
+            }
+            _ => {}
+        }
+    }
+
+    fn accept(&self, id: &ExecutionId) {
+        let full = {
+            let mut state = self.state.borrow_mut();
+            let State { waiting, queue, .. } = &mut *state;
+            let Some(entry) = waiting.get_mut(id).filter(|w| !w.accepted) else { return };
+            entry.accepted = true;
+            let full = queue.push(id.clone(), entry.order.spec.priority, entry.needs).err();
+            if full.is_some() {
+                waiting.remove(id);
+            }
+            full
+        };
+        if let Some(full) = full {
+            let failure =
+                Failure::new(FailureCode::Unsupported, full.to_string()).hint("submit it again later");
+            return self.report(FromCompute::ComputeError { id: id.clone(), failure });
+        }
+        self.pump();
+        let state = self.state.borrow();
+        if state.waiting.contains_key(id) {
+            let reason = format!(
+                "waits for room: {} running, {} in the queue",
+                state.running.len(),
+                state.queue.len()
+            );
+            drop(state);
+            self.report(FromCompute::Queued { id: id.clone(), reason });
+        }
+    }
+
+    fn cancel(&self, id: &ExecutionId, reason: &str) {
+        let mut state = self.state.borrow_mut();
+        if let Some(running) = state.running.get_mut(id) {
+            running.cancel_reason.get_or_insert_with(|| reason.to_owned());
+            running.interrupt.raise(Cause::Cancelled);
+            return;
+        }
+        state.queue.remove(id);
+        let was_waiting = state.waiting.remove(id).is_some();
+        drop(state);
+        if was_waiting {
+            let failure = Failure::new(FailureCode::Cancelled, reason);
+            self.report(FromCompute::ComputeError { id: id.clone(), failure });
+            self.pump();
+        }
+    }
+
+    fn acknowledged(&self, id: &ExecutionId) {
+        if !self.parts.outbox {
+            return;
+        }
+        if let Ok(Some(mut record)) = self.parts.store.get(id)
+            && record.state.is_terminal()
+        {
+            record.reported = true;
+            let mut change = self.parts.store.change();
+            change.put_execution(&record);
+            // Lost in a power cut, it is reported once more: at least once is what was promised.
+            drop(self.parts.store.write_lazy(change));
+        }
+    }
+
+    /// Starts whatever fits.
+    fn pump(&self) {
+        loop {
+            let (order, interrupt, needs) = {
+                let mut state = self.state.borrow_mut();
+                if state.draining || state.running.len() >= self.parts.running_max.min(RUNNING_MAX) {
+                    return;
+                }
+                let room = self.parts.offer.capacity.minus(&state.used);
+                let Some(id) = state.queue.pop(&room) else { return };
+                let Some(Waiting { order, needs, .. }) = state.waiting.remove(&id) else { continue };
+                let interrupt = Interrupt::new();
+                state.used = state.used.plus(&needs);
+                state
+                    .running
+                    .insert(id, Running { interrupt: interrupt.clone(), needs, cancel_reason: None });
+                (order, interrupt, needs)
+            };
+            let this = self.clone();
+            tokio::task::spawn_local(async move {
+                let id = order.id.clone();
+                let report = life::live(&this, order, needs, interrupt).await;
+                this.finished(&id, report);
+            });
+        }
+    }
+
+    /// Gives back what an execution held and reports its end.
+    fn finished(&self, id: &ExecutionId, report: FromCompute) {
+        {
+            let mut state = self.state.borrow_mut();
+            if let Some(running) = state.running.remove(id) {
+                state.used = state.used.minus(&running.needs);
+            }
+        }
+        self.ended.notify_one();
+        self.report(report);
+        self.pump();
+    }
+
+    /// Why a running execution is being cancelled.
+    fn cancel_reason(&self, id: &ExecutionId) -> Option<String> {
+        self.state.borrow().running.get(id).and_then(|running| running.cancel_reason.clone())
+    }
+
+    /// The event and the report for an execution that failed.
+    fn failed(id: ExecutionId, failure: Failure) -> (ExecutionEvent, FromCompute) {
+        let event = if failure.code == FailureCode::Cancelled {
+            ExecutionEvent::Cancel
+        } else {
+            ExecutionEvent::Fail
+        };
+        (event, FromCompute::ComputeError { id, failure })
+    }
+}
+
+/// An execution that never ran has this output.
+fn no_output() -> RunOutput {
+    RunOutput { exit_code: -1, ..RunOutput::default() }
+}

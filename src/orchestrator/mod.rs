@@ -1,0 +1,327 @@
+//! The requester role on one board: takes jobs, stores them, has them run, times them out, keeps their history.
+//!
+//! Lives on the core thread and talks to the compute role only in messages. What must not be lost is durable before
+//! it is answered or acted on: a submission, a stop. What the compute role can say again is written lazily and rides
+//! along with the next durable commit.
+
+pub mod handle;
+mod job;
+mod recover;
+mod reports;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::message::ToCompute;
+use crate::model::state::JobEvent;
+use crate::model::validate::validate;
+use crate::model::{
+    Deletion, EvaluationId, ExecutionId, Failure, HistoryEvent, JobId, JobRecord, JobSpec, JobState, Level,
+    NodeId, Topic,
+};
+use crate::store::{JobStore, StoreError};
+use crate::sys::Clock;
+
+use self::handle::{CoreError, Submitted};
+use self::job::Active;
+
+/// Jobs that are not over: each is kept in memory with its body.
+pub const ACTIVE_MAX: usize = 10_000;
+
+/// Sum of the executions of all jobs that are not over.
+pub const EXECUTIONS_MAX: usize = 10_000;
+
+/// Entries of one job's history; the job goes on, its further steps are not written down.
+pub const HISTORY_MAX: u64 = 10_000;
+
+/// What the orchestrator role is built from.
+pub struct Parts {
+    /// This node.
+    pub node: NodeId,
+    /// Jobs.
+    pub store: JobStore,
+    /// Wall clock, for records.
+    pub clock: Arc<dyn Clock>,
+    /// Fills in what a job does not say, from the node's settings.
+    pub defaults: Box<dyn Fn(&mut JobSpec)>,
+    /// To the compute role.
+    pub link: Box<dyn Fn(ToCompute)>,
+}
+
+#[derive(Default)]
+struct State {
+    active: HashMap<JobId, Active>,
+    by_execution: HashMap<ExecutionId, JobId>,
+}
+
+/// The orchestrator role.
+#[derive(Clone)]
+pub struct Orchestrator {
+    parts: Rc<Parts>,
+    state: Rc<RefCell<State>>,
+}
+
+impl Orchestrator {
+    /// The role, idle. Call [`Orchestrator::recover`] before the first message.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Rc::new(parts), state: Rc::default() }
+    }
+
+    /// Takes a job. When this returns, it is on disk.
+    ///
+    /// # Errors
+    /// It is not acceptable, too many are active, or it could not be stored.
+    pub async fn submit(&self, mut spec: JobSpec) -> Result<Submitted, CoreError> {
+        (self.parts.defaults)(&mut spec);
+        validate(&spec)?;
+        {
+            let state = self.state.borrow();
+            let executions = state.by_execution.len() + spec.count as usize;
+            if state.active.len() >= ACTIVE_MAX || executions > EXECUTIONS_MAX {
+                return Err(CoreError::TooManyJobs { active: state.active.len() });
+            }
+        }
+        let (digest, body) = spec.encode().map_err(|error| CoreError::Internal(error.to_string()))?;
+        let now = self.parts.clock.now();
+        let id = JobId::random();
+        let record = JobRecord {
+            name: if spec.name.is_empty() { id.to_string() } else { spec.name.clone() },
+            id: id.clone(),
+            digest,
+            state: JobState::Pending,
+            message: String::new(),
+            version: 1,
+            revision: 1,
+            created: now,
+            modified: now,
+        };
+        let mut active = Active::new(record, Arc::new(spec));
+        let mut change = self.parts.store.change();
+        change.put_body(&digest, &body);
+        let level = Level::Job { previous: None, new: JobState::Pending };
+        active.note(&mut change, level, Topic::Submission, "job submitted", None, now);
+        for partition in 0..active.spec.count {
+            active.add_row(&mut change, partition, None, now);
+        }
+        change.put_job(&active.record);
+        self.parts.store.write(change).await?;
+        let executions: Vec<ExecutionId> = active.rows.iter().map(|row| row.id.clone()).collect();
+        {
+            let mut state = self.state.borrow_mut();
+            for execution in &executions {
+                state.by_execution.insert(execution.clone(), id.clone());
+            }
+            state.active.insert(id.clone(), active);
+        }
+        self.start_timers(&id);
+        for execution in &executions {
+            self.ask(&id, execution);
+        }
+        Ok(Submitted { job_id: id, evaluation_id: EvaluationId::random() })
+    }
+
+    /// Stops a job for good. When this returns, that is on disk; its executions end soon after.
+    ///
+    /// # Errors
+    /// There is no such job, it has completed, or the stop could not be stored.
+    pub async fn stop(&self, id: &JobId, reason: &str) -> Result<EvaluationId, CoreError> {
+        let now = self.parts.clock.now();
+        let mut change = self.parts.store.change();
+        let known = {
+            let mut state = self.state.borrow_mut();
+            match state.active.get_mut(id).filter(|active| !active.record.state.is_terminal()) {
+                Some(active) => {
+                    active.advance(&mut change, JobEvent::Stop, Topic::StateUpdate, reason, None, now)?;
+                    true
+                }
+                None => false,
+            }
+        };
+        if !known {
+            self.stop_ended(id, &mut change, reason)?;
+        }
+        let stored = self.parts.store.write_internal(change).await;
+        // The user wants it to end, whether or not the store could take that down.
+        self.cancel_rows(id, reason);
+        self.retire(id);
+        stored?;
+        Ok(EvaluationId::random())
+    }
+
+    /// A stop of a job that is over already.
+    fn stop_ended(
+        &self,
+        id: &JobId,
+        change: &mut crate::store::JobChange,
+        reason: &str,
+    ) -> Result<(), CoreError> {
+        let Some(mut record) = self.parts.store.get(id)? else {
+            return Err(CoreError::NotFound(format!("job not found: {id}")));
+        };
+        let previous = record.state;
+        if previous == JobState::Stopped {
+            return Ok(());
+        }
+        let now = self.parts.clock.now();
+        record.advance(JobEvent::Stop, reason, now)?;
+        let seq = self.parts.store.last_seq(id)? + 1;
+        let level = Level::Job { previous: Some(previous), new: record.state };
+        let message = reason.to_owned();
+        change.put_history(
+            id,
+            &HistoryEvent { seq, level, topic: Topic::StateUpdate, message, failure: None, time: now },
+        );
+        change.put_job(&record);
+        Ok(())
+    }
+
+    /// Writes into a job's history that one of its results was deleted.
+    pub fn note_deletion(&self, deletion: &Deletion) {
+        let now = self.parts.clock.now();
+        let mut change = self.parts.store.change();
+        let id = &deletion.execution_id;
+        let message =
+            format!("the result of {} ({}) was deleted: {}", id.short(), deletion.size, deletion.reason);
+        let noted = match self.state.borrow_mut().active.get_mut(&deletion.job_id) {
+            Some(active) => {
+                let state = active.record.state;
+                let level = Level::Job { previous: Some(state), new: state };
+                active.note(&mut change, level, Topic::Results, &message, None, now);
+                Ok(())
+            }
+            None => self.note_ended(&deletion.job_id, &mut change, message),
+        };
+        match noted {
+            Ok(()) => self.commit(change),
+            Err(error) => {
+                log::warn!("cannot note in the history of {} that {id} went: {error}", deletion.job_id)
+            }
+        }
+    }
+
+    /// An entry in the history of a job that is over.
+    fn note_ended(
+        &self,
+        id: &JobId,
+        change: &mut crate::store::JobChange,
+        message: String,
+    ) -> Result<(), StoreError> {
+        // A job that is gone itself has no history to write into.
+        let Some(record) = self.parts.store.get(id)? else { return Ok(()) };
+        let seq = self.parts.store.last_seq(id)? + 1;
+        if seq <= HISTORY_MAX {
+            let level = Level::Job { previous: Some(record.state), new: record.state };
+            let time = self.parts.clock.now();
+            change.put_history(
+                id,
+                &HistoryEvent { seq, level, topic: Topic::Results, message, failure: None, time },
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks the compute role to run an execution.
+    fn ask(&self, job: &JobId, execution: &ExecutionId) {
+        let message = {
+            let state = self.state.borrow();
+            let Some(active) = state.active.get(job) else { return };
+            let Some(order) = active.order(execution) else { return };
+            let run_now = active.spec.job_type == crate::model::JobType::Ops;
+            ToCompute::AskForBid { execution: Box::new(order), run_now }
+        };
+        (self.parts.link)(message);
+    }
+
+    /// Writes what need not be waited for.
+    fn commit(&self, change: crate::store::JobChange) {
+        let ticket = self.parts.store.write_lazy(change);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = ticket.await {
+                log::error!("cannot store a change of a job: {error}; it is repeated after a restart");
+            }
+        });
+    }
+
+    /// Gives a job up: its executions are stopped, the reason stands in its history.
+    fn fail(&self, id: &JobId, topic: Topic, message: &str, failure: Option<&Failure>) {
+        let now = self.parts.clock.now();
+        let mut change = self.parts.store.change();
+        {
+            let mut state = self.state.borrow_mut();
+            let Some(active) = state.active.get_mut(id) else { return };
+            if active.advance(&mut change, JobEvent::Fail, topic, message, failure, now).is_err() {
+                return;
+            }
+        }
+        self.commit(change);
+        self.cancel_rows(id, message);
+        self.retire(id);
+    }
+
+    /// Stops the executions of a job that are not over.
+    fn cancel_rows(&self, id: &JobId, reason: &str) {
+        let stopping = match self.state.borrow_mut().active.get_mut(id) {
+            Some(active) => active.stop_rows(),
+            None => Vec::new(),
+        };
+        for execution in stopping {
+            (self.parts.link)(ToCompute::Cancel { id: execution, reason: reason.to_owned() });
+        }
+    }
+
+    /// Forgets a job that is over once all of its executions are.
+    fn retire(&self, id: &JobId) {
+        let mut state = self.state.borrow_mut();
+        let State { active, by_execution } = &mut *state;
+        if active.get(id).is_some_and(Active::is_over)
+            && let Some(gone) = active.remove(id)
+        {
+            for row in &gone.rows {
+                by_execution.remove(&row.id);
+            }
+        }
+    }
+
+    /// Sets the clocks of the queue and total timeouts going. They are monotonic, and begin anew after a restart.
+    fn start_timers(&self, id: &JobId) {
+        let mut state = self.state.borrow_mut();
+        let Some(active) = state.active.get_mut(id) else { return };
+        let timeouts = active.spec.task.timeouts;
+        let timer = |after: Duration, only_waiting: bool| {
+            let (this, id) = (self.clone(), id.clone());
+            let task = tokio::task::spawn_local(async move {
+                tokio::time::sleep(after).await;
+                this.timed_out(&id, after, only_waiting);
+            });
+            job::Timer(task.abort_handle())
+        };
+        if !timeouts.queue.is_zero() {
+            active.queue_timer = Some(timer(timeouts.queue, true));
+        }
+        if !timeouts.total.is_zero() {
+            active.total_timer = Some(timer(timeouts.total, false));
+        }
+    }
+
+    fn timed_out(&self, id: &JobId, after: Duration, only_waiting: bool) {
+        let waiting = {
+            let state = self.state.borrow();
+            let Some(active) = state.active.get(id) else { return };
+            matches!(active.record.state, JobState::Pending | JobState::Queued)
+        };
+        let seconds = after.as_secs();
+        if only_waiting && waiting {
+            let message = format!("the job waited longer than its QueueTimeout of {seconds} s");
+            self.fail(id, Topic::JobTimeout, &message, None);
+        } else if !only_waiting {
+            let message = format!("the job took longer than its TotalTimeout of {seconds} s");
+            self.fail(id, Topic::JobTimeout, &message, None);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Picks up, at the start of the node, every job that is not over.
+
+use std::cmp::Reverse;
+
+use crate::model::{ExecutionId, JobId, JobRecord};
+use crate::store::StoreError;
+
+use super::Orchestrator;
+use super::job::Active;
+
+impl Orchestrator {
+    /// Loads the jobs that are not over and asks again for each of their executions: what the compute role knows it
+    /// answers from its records, the rest goes back into the queue, in the old order. Returns how many jobs there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn recover(&self) -> Result<usize, StoreError> {
+        let mut jobs = self.parts.store.active()?;
+        jobs.sort_by_key(|job| (job.created, job.id.clone()));
+        let mut asks: Vec<(Reverse<i32>, JobId, ExecutionId)> = Vec::new();
+        let mut count = 0;
+        for record in jobs {
+            let id = record.id.clone();
+            let Some(active) = self.load(record)? else { continue };
+            count += 1;
+            let mut state = self.state.borrow_mut();
+            for row in &active.rows {
+                state.by_execution.insert(row.id.clone(), id.clone());
+                if !row.state.is_terminal() {
+                    asks.push((Reverse(active.spec.priority), id.clone(), row.id.clone()));
+                }
+            }
+            state.active.insert(id.clone(), active);
+            drop(state);
+            self.start_timers(&id);
+        }
+        // Stable: within a priority the order of submission stays.
+        asks.sort_by_key(|(priority, ..)| *priority);
+        for (_, job, execution) in asks {
+            self.ask(&job, &execution);
+        }
+        Ok(count)
+    }
+
+    fn load(&self, record: JobRecord) -> Result<Option<Active>, StoreError> {
+        let Some(spec) = self.parts.store.body(&record.digest)? else {
+            log::error!("job {}: its body is not in the store; it cannot go on", record.id);
+            return Ok(None);
+        };
+        let mut active = Active::new(record, spec);
+        active.seq = self.parts.store.last_seq(&active.record.id)?;
+        active.rows = self.parts.store.executions(&active.record.id)?;
+        active.rows.sort_by_key(|row| (row.partition, row.restarts));
+        Ok(Some(active))
+    }
+}

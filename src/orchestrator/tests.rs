@@ -1,0 +1,305 @@
+//! The orchestrator against a real store in memory and a scripted compute role.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::model::message::{FromCompute, ToCompute};
+use crate::model::{
+    ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec, JobState, JobType, RunOutput,
+    Timestamp,
+};
+use crate::store::{StoreSettings, Stores, open};
+use crate::sys::FakeClock;
+
+use super::{EXECUTIONS_MAX, Orchestrator, Parts, handle::CoreError};
+
+/// What went to the compute role, and a bell that rings when something did.
+#[derive(Clone, Default)]
+struct Sent(Rc<RefCell<Vec<ToCompute>>>, Rc<Notify>);
+
+fn spec(count: u32) -> JobSpec {
+    let body = format!(
+        r#"{{"namespace":"default","type":"batch","count":{count},
+            "task":{{"name":"main","engine":{{"kind":"other"}}}}}}"#
+    );
+    serde_json::from_str(&body).unwrap()
+}
+
+fn role(stores: &Stores) -> (Orchestrator, Sent) {
+    let sent = Sent::default();
+    let link = sent.clone();
+    let parts = Parts {
+        node: "n-test".parse().unwrap(),
+        store: stores.jobs.clone(),
+        clock: Arc::new(FakeClock::at(Timestamp(1))),
+        defaults: Box::new(|_| ()),
+        link: Box::new(move |message| {
+            link.0.borrow_mut().push(message);
+            link.1.notify_one();
+        }),
+    };
+    (Orchestrator::new(parts), sent)
+}
+
+/// Runs on a current-thread runtime, where the role lives.
+fn on_core<F: Future>(test: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test)
+}
+
+/// What was asked since the last look: ids of bids, of accepts, of cancels.
+fn taken(sent: &Sent) -> (Vec<ExecutionId>, Vec<ExecutionId>, Vec<ExecutionId>) {
+    let (mut asked, mut accepted, mut cancelled) = (Vec::new(), Vec::new(), Vec::new());
+    for message in sent.0.borrow_mut().drain(..) {
+        match message {
+            ToCompute::AskForBid { execution, .. } => asked.push(execution.id),
+            ToCompute::BidAccepted(id) => accepted.push(id),
+            ToCompute::Cancel { id, .. } => cancelled.push(id),
+            ToCompute::BidRejected(_) | ToCompute::Acknowledged(_) => {}
+        }
+    }
+    (asked, accepted, cancelled)
+}
+
+/// Waits until something was asked; what else was sent meanwhile is forgotten.
+async fn asked_next(sent: &Sent) -> Vec<ExecutionId> {
+    loop {
+        let (asked, ..) = taken(sent);
+        if !asked.is_empty() {
+            return asked;
+        }
+        sent.1.notified().await;
+    }
+}
+
+/// Waits until something was cancelled; what else was sent meanwhile is forgotten.
+async fn cancelled_next(sent: &Sent) -> Vec<ExecutionId> {
+    loop {
+        let (.., cancelled) = taken(sent);
+        if !cancelled.is_empty() {
+            return cancelled;
+        }
+        sent.1.notified().await;
+    }
+}
+
+fn says_yes(id: &ExecutionId) -> FromCompute {
+    FromCompute::BidResult { id: id.clone(), refused: None }
+}
+
+fn done(id: &ExecutionId) -> FromCompute {
+    FromCompute::RunResult {
+        id: id.clone(),
+        output: RunOutput::default(),
+        published: true,
+        notes: Vec::new(),
+    }
+}
+
+fn fails(id: &ExecutionId, code: FailureCode) -> FromCompute {
+    FromCompute::ComputeError { id: id.clone(), failure: Failure::new(code, "because") }
+}
+
+fn state(stores: &Stores, id: &JobId) -> JobState {
+    stores.jobs.get(id).unwrap().unwrap().state
+}
+
+/// Waits until everything sent to the store so far is in it.
+async fn settle(stores: &Stores) {
+    stores.jobs.write(stores.jobs.change()).await.unwrap();
+}
+
+#[test]
+fn a_job_is_on_disk_before_anybody_is_asked_and_completes_when_all_did() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(spec(2)).await.unwrap().job_id;
+        let record = stores.jobs.get(&id).unwrap().unwrap();
+        assert_eq!((record.state, record.name.as_str()), (JobState::Pending, id.as_str()));
+        assert_eq!(stores.jobs.body(&record.digest).unwrap().unwrap().count, 2);
+        let (asked, ..) = taken(&sent);
+        assert_eq!(asked.len(), 2);
+        for e in &asked {
+            role.on_report(says_yes(e));
+            role.on_report(FromCompute::Started(e.clone()));
+        }
+        assert_eq!(taken(&sent).1, asked);
+        role.on_report(done(&asked[0]));
+        settle(&stores).await;
+        assert_eq!(state(&stores, &id), JobState::Running);
+        role.on_report(done(&asked[1]));
+        // Repeated messages, and ones about what nobody knows, change nothing.
+        role.on_report(done(&asked[1]));
+        role.on_report(fails(&asked[1], FailureCode::Internal));
+        role.on_report(done(&ExecutionId::random()));
+        settle(&stores).await;
+        assert_eq!(state(&stores, &id), JobState::Completed);
+        assert!(role.state.borrow().active.is_empty() && role.state.borrow().by_execution.is_empty());
+        let history = stores.jobs.history(&id, 0, 100).unwrap();
+        assert_eq!(
+            history.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            (1..=history.len() as u64).collect::<Vec<_>>()
+        );
+        assert!(matches!(role.stop(&id, "late").await, Err(CoreError::Conflict(_))));
+    });
+}
+
+#[test]
+fn one_failure_fails_the_job_and_stops_its_other_executions() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(spec(3)).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        for e in &asked {
+            role.on_report(says_yes(e));
+        }
+        role.on_report(fails(&asked[0], FailureCode::Timeout));
+        assert_eq!(taken(&sent).2, asked[1..]);
+        for e in &asked[1..] {
+            role.on_report(fails(e, FailureCode::Cancelled));
+        }
+        settle(&stores).await;
+        let record = stores.jobs.get(&id).unwrap().unwrap();
+        assert_eq!((record.state, record.message.as_str()), (JobState::Failed, "because"));
+        let states: Vec<_> = stores.jobs.executions(&id).unwrap().iter().map(|row| row.state).collect();
+        assert_eq!(states.iter().filter(|s| **s == ExecutionState::Cancelled).count(), 2);
+        assert!(role.state.borrow().active.is_empty());
+        // As upstream has it, a failed job may still be stopped.
+        role.stop(&id, "tidy").await.unwrap();
+        assert_eq!(state(&stores, &id), JobState::Stopped);
+    });
+}
+
+#[test]
+fn a_refusal_fails_the_job_with_the_reason() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(spec(1)).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        let failure = Failure::new(FailureCode::Unsupported, "no such engine");
+        role.on_report(FromCompute::BidResult { id: asked[0].clone(), refused: Some(failure) });
+        settle(&stores).await;
+        let record = stores.jobs.get(&id).unwrap().unwrap();
+        assert_eq!(record.state, JobState::Failed);
+        assert!(
+            record.message.contains("n-test") && record.message.contains("no such engine"),
+            "{}",
+            record.message
+        );
+    });
+}
+
+#[test]
+fn a_restart_asks_again_in_the_old_order_and_replaces_what_was_cut_off() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    let (mut ids, mut executions) = (Vec::new(), Vec::new());
+    on_core(async {
+        let (role, sent) = role(&stores);
+        for priority in [0, 5, 0] {
+            let id = role.submit(JobSpec { priority, ..spec(1) }).await.unwrap().job_id;
+            ids.push(id);
+            executions.extend(taken(&sent).0);
+        }
+        role.on_report(says_yes(&executions[0]));
+        role.on_report(FromCompute::Started(executions[0].clone()));
+        settle(&stores).await;
+    });
+    on_core(async {
+        let (role, sent) = role(&stores);
+        assert_eq!(role.recover().unwrap(), 3);
+        let (asked, ..) = taken(&sent);
+        assert_eq!(asked[0], executions[1], "priority first");
+        assert_eq!(asked.len(), 3);
+        // What was never started is taken again; the old yes is repeated.
+        role.on_report(says_yes(&executions[2]));
+        assert_eq!(taken(&sent).1, [executions[2].clone()]);
+        // What ran was cut off: another execution of the same partition, three times at most.
+        let mut current = executions[0].clone();
+        for restart in 1..=4 {
+            role.on_report(fails(&current, FailureCode::NodeRestart));
+            if restart == 4 {
+                break;
+            }
+            let asked = asked_next(&sent).await;
+            let row = stores.jobs.execution(&asked[0]).unwrap().unwrap();
+            assert_eq!((row.restarts, row.previous), (restart, Some(current.clone())));
+            current = asked[0].clone();
+        }
+        settle(&stores).await;
+        assert_eq!(state(&stores, &ids[0]), JobState::Failed);
+    });
+}
+
+#[test]
+fn an_end_is_heard_although_the_beginning_was_forgotten() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(spec(1)).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        // As after a power cut: compute answers from its record, the row was never more than New.
+        role.on_report(done(&asked[0]));
+        settle(&stores).await;
+        assert_eq!(state(&stores, &id), JobState::Completed);
+    });
+}
+
+#[test]
+fn timeouts_fail_the_job() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let soon = Duration::from_millis(20);
+        let mut waits = spec(1);
+        waits.task.timeouts.queue = soon;
+        let waits = role.submit(waits).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        role.on_report(says_yes(&asked[0]));
+        assert_eq!(cancelled_next(&sent).await, asked);
+        // One that has started is not bound by the queue's limit, but by the total one.
+        let mut runs = spec(1);
+        (runs.task.timeouts.queue, runs.task.timeouts.total) = (soon * 25, soon * 75);
+        let runs = role.submit(runs).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        role.on_report(says_yes(&asked[0]));
+        role.on_report(FromCompute::Started(asked[0].clone()));
+        assert_eq!(cancelled_next(&sent).await, asked);
+        settle(&stores).await;
+        for (id, limit) in [(&waits, "QueueTimeout"), (&runs, "TotalTimeout")] {
+            let record = stores.jobs.get(id).unwrap().unwrap();
+            assert_eq!(record.state, JobState::Failed);
+            assert!(record.message.contains(limit), "{}", record.message);
+        }
+    });
+}
+
+#[test]
+fn the_number_of_active_executions_is_bounded() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let each = 1000;
+        for _ in 0..EXECUTIONS_MAX / each as usize {
+            role.submit(spec(each)).await.unwrap();
+        }
+        assert!(matches!(role.submit(spec(1)).await, Err(CoreError::TooManyJobs { .. })));
+        assert_eq!(taken(&sent).0.len(), EXECUTIONS_MAX);
+    });
+}
+
+#[test]
+fn an_ops_job_skips_the_second_round() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        role.submit(JobSpec { job_type: JobType::Ops, ..spec(1) }).await.unwrap();
+        assert!(matches!(&sent.0.borrow()[0], ToCompute::AskForBid { run_now: true, .. }));
+    });
+}
