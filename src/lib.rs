@@ -2,6 +2,7 @@
 //!
 //! The house is described in `ARCHITECTURE.md`: a module imports only from floors below its own.
 
+pub mod agent;
 pub mod api;
 pub mod archive;
 pub mod cli;

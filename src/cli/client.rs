@@ -29,6 +29,9 @@ const CALL: Duration = Duration::from_secs(300);
 /// A call whose time is over; no time at all would mean no limit.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
+/// Why something underneath failed.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,10 +45,12 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The host's name is not known.
-    #[error("no host of that name: {address}")]
+    #[error("cannot find {address}")]
     UnknownHost {
         /// `host:port`.
         address: String,
+        /// Why.
+        source: Cause,
     },
     /// Too slow.
     #[error("{address} did not answer in time ({what})")]
@@ -61,7 +66,7 @@ pub enum ClientError {
         /// `host:port`.
         address: String,
         /// Why.
-        source: ureq::Error,
+        source: Cause,
     },
     /// The node said no.
     #[error("{message}")]
@@ -94,7 +99,9 @@ impl ClientError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Slow { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::UnknownHost { .. } | Self::Slow { .. } | Self::Broken { .. } => {
+                true
+            }
             Self::Refused { status, .. } => matches!(status, 429 | 502..=504),
             _ => false,
         }
@@ -276,9 +283,9 @@ impl Client {
         match error {
             ureq::Error::BodyExceedsLimit(_) => ClientError::TooLarge { address },
             ureq::Error::Timeout(limit) => ClientError::Slow { address, what: limit.to_string() },
-            ureq::Error::HostNotFound => ClientError::UnknownHost { address },
             ureq::Error::Io(source) if no_connection(&source) => ClientError::Unreachable { address, source },
-            source => ClientError::Broken { address, source },
+            error if no_such_host(&error) => ClientError::UnknownHost { address, source: cause(error) },
+            error => ClientError::Broken { address, source: cause(error) },
         }
     }
 }
@@ -296,6 +303,25 @@ pub fn no_connection(error: &io::Error) -> bool {
             | K::AddrNotAvailable
             | K::PermissionDenied
     )
+}
+
+/// Whether the name could not be resolved. The standard library has no kind for that, only this text.
+#[must_use]
+pub fn no_such_host(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(error) => error.to_string().starts_with("failed to lookup address"),
+        _ => false,
+    }
+}
+
+/// The cause itself, without the library's word for its kind.
+#[must_use]
+pub fn cause(error: ureq::Error) -> Cause {
+    match error {
+        ureq::Error::Io(error) => error.into(),
+        other => other.into(),
+    }
 }
 
 /// What an answer other than 2xx says: Bacalhau 1.9's error object, older shapes, or plain text.
@@ -335,6 +361,7 @@ pub fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::target::ConnectArgs;
     use crate::cli::testing::{Reply, Server};
 
     fn client(server: &Server) -> Client {
@@ -397,6 +424,15 @@ mod tests {
         assert!(matches!(error, ClientError::Broken { .. }) && error.is_transient(), "{error:?}");
         let error = client(&server).get("text", &[]).unwrap_err();
         assert!(matches!(error, ClientError::Malformed { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn no_host_of_that_name() {
+        // A label may have 63 characters: no name server needs to be asked.
+        let args = ConnectArgs { api_host: Some("b".repeat(64)), ..ConnectArgs::default() };
+        let error = Client::new(args.target(&|_| None).unwrap()).get("x", &[]).unwrap_err();
+        assert!(matches!(error, ClientError::UnknownHost { .. }), "{error:?}");
+        assert_eq!(error.doing("list jobs").exit(), Exit::Unavailable);
     }
 
     #[test]

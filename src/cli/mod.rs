@@ -22,6 +22,7 @@ pub mod job;
 pub mod manual;
 pub mod node;
 pub mod out;
+pub mod progress;
 pub mod results;
 pub mod serve;
 pub mod settings_args;
@@ -40,10 +41,17 @@ use target::Env;
 #[command(name = "codling", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// How to print data
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        help_heading = "Printing"
+    )]
     pub output: Format,
     /// Print ids and data only: no notes, warnings or progress
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Printing")]
     pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
@@ -61,7 +69,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node until it is told to stop
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Run jobs, look at them, fetch their results
     Job(job::JobArgs),
     /// Look after the results that a node keeps
@@ -144,13 +152,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context<'_>) 
 
 fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> {
     match command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(args, context),
         Command::Job(args) => job::run(args, context),
         Command::Results(args) => results::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),
-        Command::Config(args) => config::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Config(args) => config::run(args, context),
+        Command::Demo(args) => demo::run(args, context),
         Command::Version(args) => node::version(args, context),
         Command::Completions(args) => manual::completions(args, context),
         Command::Man(args) => manual::man(args, context),

@@ -12,7 +12,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::cli::Context;
-use crate::cli::client::{ClientError, no_connection, refusal};
+use crate::cli::client::{Cause, ClientError, cause, no_connection, no_such_host, refusal};
 use crate::cli::progress::Bar;
 use crate::cli::target::is_loopback;
 use crate::model::{Bytes, Sha256};
@@ -86,7 +86,7 @@ pub enum FetchError {
         /// Host and port.
         host: String,
         /// Why.
-        source: io::Error,
+        source: Cause,
     },
     /// The link broke too often.
     #[error("the link to {host} broke {TRIES} times in a row; {kept} are kept")]
@@ -96,7 +96,7 @@ pub enum FetchError {
         /// What is there so far.
         kept: Bytes,
         /// Why, the last time.
-        source: ureq::Error,
+        source: Cause,
     },
     /// Not what was published.
     #[error("its SHA-256 is {actual}, but should be {expected}")]
@@ -284,15 +284,13 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-fn gave_up(host: &str, source: ureq::Error, kept: u64) -> FetchError {
+fn gave_up(host: &str, error: ureq::Error, kept: u64) -> FetchError {
     let host = host.to_owned();
-    match source {
-        ureq::Error::Io(source) if no_connection(&source) => FetchError::Unreachable { host, source },
-        ureq::Error::HostNotFound => {
-            FetchError::Unreachable { host, source: io::Error::other("no host of that name") }
-        }
-        source => FetchError::Link { host, kept: Bytes(kept), source },
+    let nobody = no_such_host(&error) || matches!(&error, ureq::Error::Io(error) if no_connection(error));
+    if nobody {
+        return FetchError::Unreachable { host, source: cause(error) };
     }
+    FetchError::Link { host, kept: Bytes(kept), source: cause(error) }
 }
 
 /// An answer that is no content: final, or worth another try.

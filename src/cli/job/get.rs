@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::fetch::{Archive, FetchError, Fetcher, host_name};
 use super::merge::{APPENDED, MergeError, is_there, merge};
 use super::{GetArgs, path};
-use crate::archive::unpack::{UnpackLimits, unpack};
+use crate::archive::{UnpackError, UnpackLimits, Warnings, unpack};
 use crate::cli::Context;
 use crate::cli::answers::{Job, JobAnswer, Page, Spec, read, short_id};
 use crate::cli::client::Client;
@@ -86,7 +86,7 @@ pub fn get(args: &GetArgs, client: &Client, context: &Context<'_>) -> Result<Exi
         into.clear_if_empty(&staging);
         return Err(failed(failures, wanted.len()));
     }
-    let results = into.place(&got, &staging)?;
+    let results = into.place(&got, &staging, context)?;
     into.clear(&staging)?;
     tell(job_id, &into.out, results, context)?;
     if failures.is_empty() { Ok(Exit::Ok) } else { Err(failed(failures, wanted.len())) }
@@ -256,6 +256,16 @@ fn failed(mut failures: Failures<'_>, of: usize) -> CliError {
     CliError::new(exit, what).details(lines).hint(hint.unwrap_or_default())
 }
 
+/// What an honest archive may hold and cannot be had here.
+fn left_out(execution: &str, warnings: &Warnings, context: &Context<'_>) {
+    for warning in warnings.kept() {
+        context.out.warn(&format!("{execution}: {warning}"));
+    }
+    if warnings.dropped() > 0 {
+        context.out.warn(&format!("{execution}: {} more of this kind", warnings.dropped()));
+    }
+}
+
 /// Where the results go.
 struct Destination {
     out: PathBuf,
@@ -310,7 +320,7 @@ impl Destination {
     }
 
     /// Unpacks everything, then puts it in place.
-    fn place(&self, got: &Results<'_>, staging: &Path) -> Result<Vec<Got>, CliError> {
+    fn place(&self, got: &Results<'_>, staging: &Path, context: &Context<'_>) -> Result<Vec<Got>, CliError> {
         let mut trees = Vec::new();
         for (wanted, fetched) in got {
             let tree = staging.join(format!("{}.tree", wanted.execution));
@@ -321,8 +331,12 @@ impl Destination {
             if wanted.is_archive {
                 let what = format!("cannot unpack the result of {}", wanted.execution);
                 let file = File::open(&fetched.path).map_err(|e| self.cannot_create(&fetched.path, e))?;
-                unpack(file, &tree, &UnpackLimits::default())
-                    .map_err(|e| CliError::caused(Exit::Data, what, e).hint("nothing was put in place"))?;
+                let unpacked = unpack(file, &tree, &UnpackLimits::default()).map_err(|error| {
+                    let exit =
+                        if matches!(error, UnpackError::Create { .. }) { Exit::Io } else { Exit::Data };
+                    CliError::caused(exit, what, error).hint("nothing was put in place")
+                })?;
+                left_out(&wanted.execution, &unpacked.warnings, context);
             } else {
                 // Nothing to unpack: the file itself is the result.
                 let target = tree.join(&wanted.archive.name);

@@ -12,8 +12,11 @@ use super::target::ConnectArgs;
 use crate::model::units::parse_duration;
 
 mod describe;
+mod fetch;
 mod file;
+mod get;
 mod list;
+mod merge;
 mod run;
 mod watch;
 
@@ -43,6 +46,8 @@ pub enum JobCommand {
     History(HistoryArgs),
     /// Stop a job
     Stop(StopArgs),
+    /// Fetch, verify and unpack the results of a job
+    Get(GetArgs),
 }
 
 /// Submit a job and print its id
@@ -190,6 +195,20 @@ pub struct StopArgs {
     pub reason: String,
 }
 
+/// Fetch, verify and unpack the results of a job
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: OneJob,
+    /// Directory for the results; made if it is not there [default: job-<short id>]
+    #[arg(long, short = 'o', value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// One directory for each execution, instead of all merged into one
+    #[arg(long)]
+    pub raw: bool,
+}
+
 /// Runs `codling job`.
 ///
 /// # Errors
@@ -203,6 +222,7 @@ pub fn run(args: &JobArgs, context: &Context<'_>) -> Result<Exit, CliError> {
         JobCommand::Executions(args) => list::executions(args, &client, context),
         JobCommand::History(args) => list::history(args, &client, context),
         JobCommand::Stop(args) => describe::stop(args, &client, context),
+        JobCommand::Get(args) => get::get(args, &client, context),
     }
 }
 

@@ -276,6 +276,17 @@ fn hostile_archives_stay_inside_or_are_refused() {
     for (name, bytes) in [
         ("parent", packed(&[("../evil", "x"), ("stdout", "")])),
         ("deep parent", packed(&[("out/", ""), ("out/../../evil", "x")])),
+        ("below a link", {
+            let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut tar = tar::Builder::new(gzip);
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, "out", ".").unwrap();
+            header.set_entry_type(tar::EntryType::Regular);
+            tar.append_data(&mut header, "out/evil", std::io::empty()).unwrap();
+            tar.into_inner().unwrap().finish().unwrap()
+        }),
         ("bomb", bomb),
         ("cut", result("x", "out/a")[..60].to_vec()),
         ("no archive", b"<html>not found</html>".to_vec()),
@@ -345,4 +356,30 @@ fn what_is_no_archive_is_kept_as_it_is() {
     let scratch = Scratch::new();
     get(&server, &scratch, &[]).expect(0);
     assert_eq!(text(&scratch, "out/table.csv"), "a,b\n");
+}
+
+#[test]
+fn what_the_packer_packs_comes_back() {
+    let scratch = Scratch::new();
+    let made = scratch.0.join("made");
+    fs::create_dir_all(made.join("out/deep")).unwrap();
+    fs::write(made.join("stdout"), "hi\n").unwrap();
+    fs::write(made.join("out/deep/data"), [0; 100_000]).unwrap();
+    std::os::unix::fs::symlink("deep/data", made.join("out/inside")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", made.join("out/outside")).unwrap();
+    let mut bytes = Vec::new();
+    let packed = crate::archive::pack(
+        &made,
+        &mut bytes,
+        &crate::archive::PackOptions::default(),
+        &crate::sys::Interrupt::new(),
+    )
+    .unwrap();
+    assert_eq!(packed.sha256, Sha256::of(&bytes));
+    let server = Node::new(vec![("e-1.tar.gz", 0, bytes)]).start();
+    let got = get(&server, &scratch, &[]).expect(0);
+    assert!(got.stderr().contains("out/outside"), "{}", got.stderr());
+    assert!(got.stderr().contains("is a link that leads outside: left out"), "{}", got.stderr());
+    assert_eq!(fs::read(scratch.0.join("out/out/inside")).unwrap(), [0; 100_000]);
+    assert_eq!(names(&scratch.0.join("out/out")), ["deep", "inside"]);
 }

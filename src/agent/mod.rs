@@ -1,0 +1,341 @@
+//! The one place that builds a node from its settings, starts it, and stops it in order.
+
+mod identity;
+mod janitor;
+mod lock;
+mod offer;
+mod serve;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+
+use crate::archive::{Level, PackOptions};
+use crate::compute::{self, Compute};
+use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
+use crate::model::message::FromCompute;
+use crate::model::{Deletion, ExecutionRecord, NodeId};
+use crate::orchestrator::handle::{Command, NodeHandle};
+use crate::orchestrator::{self, Orchestrator};
+use crate::publisher::{LocalPublisher, Packer};
+use crate::results::{Shelf, ShelfError, ShelfSettings};
+use crate::store::{self, Place, StoreError, StoreSettings, Stores};
+use crate::sys::{Clock, DiskProbe, Machine, StatVfs, SystemClock};
+
+pub use self::identity::{Identity, IdentityError};
+use self::lock::DataDirLock;
+
+/// How long a stopping node waits for executions to let go. What has not ended by then is settled at the next start.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Deletions that wait to be written into histories; more are logged only.
+const DELETIONS_MAX: usize = 1024;
+
+/// Why the node does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// A directory or file cannot be used.
+    #[error("cannot use {path}: {cause}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Another node works there.
+    #[error("{0} is in use by another node; stop that one, or choose another --data-dir")]
+    InUse(PathBuf),
+    /// The node does not know who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A database cannot be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The results directory cannot be used.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; choose another with {key}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// The setting that chooses it.
+        key: &'static str,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system gives no thread or runtime.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+}
+
+/// Where a started node can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API.
+    pub api: SocketAddr,
+    /// The results.
+    pub results: SocketAddr,
+}
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT). `ready` is called once it answers.
+///
+/// # Errors
+/// It could not start; see [`AgentError`].
+pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentError> {
+    let settings = &loaded.settings;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let _lock = DataDirLock::take(&settings.data_dir)?;
+    let machine = Machine::detect();
+    let node = Node::build(settings, &machine)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .map_err(AgentError::System)?;
+    let served = LocalSet::new().block_on(&runtime, node.serve(settings, ready));
+    // Threads that serve requests hold the stores, too: they are gone once the runtime and its tasks are.
+    drop(runtime);
+    let stores = served?;
+    stores.close()?;
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Everything that is there before the first task runs.
+struct Node {
+    identity: Identity,
+    machine: Machine,
+    resolved: Resolved,
+    stores: Stores,
+    shelf: Arc<Shelf>,
+    clock: Arc<dyn Clock>,
+    /// Results that the start found missing or had to delete.
+    gone: Vec<Deletion>,
+}
+
+impl Node {
+    fn build(settings: &Settings, machine: &Machine) -> Result<Self, AgentError> {
+        let directory = &settings.publisher.directory;
+        for dir in [directory, &settings.scratch_dir()] {
+            crate::sys::fs::create_private_dir(dir)
+                .map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
+        }
+        let suggested = || suggested_name(settings, machine);
+        let identity = Identity::load_or_create(&settings.identity_file(), suggested)?;
+        if settings.node.name.as_ref().is_some_and(|name| *name != identity.id) {
+            log::warn!("the node keeps its name {}; --name counts on its first start only", identity.id);
+        }
+        let disk: Arc<dyn DiskProbe> = Arc::new(StatVfs::new(directory));
+        let space = disk.space().map_err(|cause| AgentError::Io { path: directory.clone(), cause })?;
+        let resolved = resolve(settings, machine, space);
+        for warning in &resolved.warnings {
+            log::warn!("{warning}");
+        }
+        let stores = open_stores(settings)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // The table of keys takes 0 to 9 only.
+        let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
+        let shelf_settings = ShelfSettings {
+            dir: directory.clone(),
+            quota: resolved.quota,
+            min_free: resolved.min_free,
+            retention: settings.results.retention,
+            max_count: settings.results.max_count,
+            pack: PackOptions { level, ..PackOptions::default() },
+        };
+        let (shelf, swept) =
+            Shelf::open(shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
+        log::info!(
+            "results: {} kept, {} unfinished and {} unlisted archive(s) removed, {} lost, {} evicted",
+            swept.kept,
+            swept.partials,
+            swept.orphans,
+            swept.lost.len(),
+            swept.evicted.len()
+        );
+        let mut gone = swept.lost;
+        gone.extend(swept.evicted);
+        Ok(Self { identity, machine: machine.clone(), resolved, stores, shelf, clock, gone })
+    }
+
+    /// The life of the node on its core thread; gives the stores back for the last commit.
+    async fn serve(self, settings: &Settings, ready: impl FnOnce(Addresses)) -> Result<Stores, AgentError> {
+        let packer = Packer::start().map_err(AgentError::System)?;
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let offer = offer::offer(settings, &self.resolved, &self.machine, &self.identity.id);
+        log::info!(
+            "jobs that ask for a network are {}",
+            if offer.reject_networked { "refused" } else { "taken" }
+        );
+        let jobs = self.stores.jobs.clone();
+        let compute = Compute::new(compute::Parts {
+            offer: offer.clone(),
+            running_max: usize::try_from(settings.compute.max_executions).unwrap_or(usize::MAX),
+            scratch: settings.scratch_dir(),
+            store: self.stores.executions.clone(),
+            bodies: Box::new(move |record: &ExecutionRecord| jobs.body(&record.digest).ok().flatten()),
+            shelf: Arc::clone(&self.shelf),
+            publisher: LocalPublisher::new(Arc::clone(&self.shelf), packer.clone()),
+            packer: packer.clone(),
+            runner: offer::runner(settings, self.resolved.quota, &self.shelf),
+            clock: Arc::clone(&self.clock),
+            reports,
+            outbox: false,
+        });
+        let link = compute.clone();
+        let orchestrator = Orchestrator::new(orchestrator::Parts {
+            node: self.identity.id.clone(),
+            store: self.stores.jobs.clone(),
+            clock: Arc::clone(&self.clock),
+            defaults: offer::job_defaults(settings, &self.resolved),
+            link: Box::new(move |message| link.handle(message)),
+        });
+        let recovered = compute.recover().await?;
+        let active = orchestrator.recover()?;
+        self.gone.iter().for_each(|deletion| orchestrator.note_deletion(deletion));
+        if active > 0 || recovered != compute::Recovered::default() {
+            log::info!(
+                "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \
+                 published, {} leftover(s) removed",
+                recovered.interrupted,
+                recovered.resumed,
+                recovered.swept
+            );
+        }
+        // What compute can say of the last run is heard before anybody asks.
+        while let Ok(report) = reported.try_recv() {
+            orchestrator.on_report(report);
+        }
+        let (handle, commands) = NodeHandle::new();
+        let changed = Rc::new(Notify::new());
+        let deletions = hook_deletions(&self.shelf);
+        let front = serve::start(settings, &self, &offer, handle).await?;
+        let janitor =
+            janitor::run(Arc::clone(&self.shelf), packer, Arc::clone(&self.clock), Rc::clone(&changed));
+        tokio::task::spawn_local(janitor);
+        tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
+        tokio::task::spawn_local(obey(orchestrator.clone(), compute.clone(), commands));
+        let listener = orchestrator.clone();
+        let pump = tokio::task::spawn_local(async move {
+            while let Some(report) = reported.recv().await {
+                let published = matches!(report, FromCompute::RunResult { published: true, .. });
+                listener.on_report(report);
+                if published {
+                    changed.notify_one();
+                }
+            }
+        });
+        ready(front.addresses());
+        crate::sys::text::release_startup_pages();
+        until_told_to_stop().await.map_err(AgentError::System)?;
+        log::info!("stopping");
+        front.stop().await;
+        compute.shut_down();
+        pump.abort();
+        settle(&compute).await;
+        Ok(self.stores)
+    }
+}
+
+/// Waits until executions have let go, but not for ever.
+async fn settle(compute: &Compute) {
+    let ended = async {
+        while compute.load().running > 0 {
+            compute.changed().await;
+        }
+    };
+    if tokio::time::timeout(STOP_DEADLINE, ended).await.is_err() {
+        log::warn!(
+            "{} execution(s) did not end in time; the next start settles them",
+            compute.load().running
+        );
+    }
+}
+
+/// Carries out what other threads ask for, each command on its own so that none waits for another's commit.
+async fn obey(orchestrator: Orchestrator, compute: Compute, mut commands: mpsc::Receiver<Command>) {
+    while let Some(command) = commands.recv().await {
+        let (orchestrator, compute) = (orchestrator.clone(), compute.clone());
+        tokio::task::spawn_local(async move {
+            // Whoever asked may have gone away; the command counts all the same.
+            match command {
+                Command::Submit(spec, answer) => drop(answer.send(orchestrator.submit(*spec).await)),
+                Command::Stop(id, reason, answer) => drop(answer.send(orchestrator.stop(&id, &reason).await)),
+                Command::Load(answer) => drop(answer.send(compute.load())),
+            }
+        });
+    }
+}
+
+/// Brings deletions from whichever thread made them to the core.
+fn hook_deletions(shelf: &Shelf) -> mpsc::Receiver<Deletion> {
+    let (sender, receiver) = mpsc::channel(DELETIONS_MAX);
+    shelf.on_deleted(Box::new(move |deletion| {
+        log::info!("result of {} ({}): {}", deletion.execution_id, deletion.size, deletion.reason);
+        if sender.try_send(deletion.clone()).is_err() {
+            log::warn!("the history of {} does not say that its result went", deletion.job_id);
+        }
+    }));
+    receiver
+}
+
+async fn note_deletions(orchestrator: Orchestrator, mut deletions: mpsc::Receiver<Deletion>) {
+    while let Some(deletion) = deletions.recv().await {
+        orchestrator.note_deletion(&deletion);
+    }
+}
+
+async fn until_told_to_stop() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    std::future::poll_fn(|context| {
+        let told = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
+        if told { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    Ok(())
+}
+
+fn open_stores(settings: &Settings) -> Result<Stores, AgentError> {
+    let place = |place: &StorePlace, what: &str| match place {
+        StorePlace::Redb(path) => Place::Redb(path.clone()),
+        StorePlace::Memory => {
+            log::warn!("{what} are kept in memory: they are lost when the node stops");
+            Place::Memory
+        }
+    };
+    let executions = place(&settings.store.executions, "executions");
+    let jobs = place(&settings.store.jobs, "jobs");
+    let wanted = StoreSettings {
+        cache: settings.store.cache,
+        flush_after: settings.store.flush_after,
+        ..StoreSettings::new(executions, jobs)
+    };
+    Ok(store::open(&wanted)?)
+}
+
+/// The name of a node that has none yet.
+fn suggested_name(settings: &Settings, machine: &Machine) -> NodeId {
+    use crate::config::NameProvider;
+    let from_host = || machine.hostname.replace('.', "-").parse().ok();
+    let named = settings.node.name.clone();
+    named
+        .or_else(|| match settings.node.name_provider {
+            NameProvider::Hostname => from_host(),
+            NameProvider::Random => None,
+        })
+        .unwrap_or_else(NodeId::random)
+}

@@ -1,0 +1,141 @@
+//! The node's front: public sockets, the gate behind them, and the handlers behind that.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{self, App, Handlers, NodeError, NodeLoad, ResultUrls};
+use crate::compute::bid::Offer;
+use crate::config::{Host, Settings};
+use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site};
+use crate::model::{EvaluationId, JobId, JobSpec};
+use crate::orchestrator::handle::{CoreError, NodeHandle};
+use crate::wire::NodeFacts;
+
+use super::{Addresses, AgentError, Node};
+
+/// How long requests and downloads under way may take to finish when the node stops.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A front that is open.
+pub(super) struct Front {
+    gate: Gate,
+    handlers: Handlers,
+    addresses: Addresses,
+}
+
+impl Front {
+    pub(super) const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Lets nobody in any more, and waits for those inside.
+    pub(super) async fn stop(self) {
+        self.gate.close(CLOSE_PATIENCE).await;
+        self.handlers.stop(CLOSE_PATIENCE).await;
+    }
+}
+
+/// Opens the front of `node`.
+pub(super) async fn start(
+    settings: &Settings,
+    node: &Node,
+    offer: &Offer,
+    handle: NodeHandle,
+) -> Result<Front, AgentError> {
+    let api = listen(&settings.api.host, settings.api.port, "API.Host and API.Port")?;
+    let results = &settings.publisher;
+    let shelf = listen(&results.bind, results.port, "Publishers.Types.Local.Bind and .Port")?;
+    let bound = |listener: &TcpListener| listener.local_addr().map_err(AgentError::System);
+    let addresses = Addresses { api: bound(&api)?, results: bound(&shelf)? };
+    let parcels = Parcels::default();
+    let app = App {
+        node: Box::new(Core(handle)),
+        jobs: node.stores.jobs.clone(),
+        executions: node.stores.executions.clone(),
+        shelf: Arc::clone(&node.shelf),
+        clock: Arc::clone(&node.clock),
+        facts: facts(node, offer),
+        urls: ResultUrls { advertise: results.advertise.clone(), port: addresses.results.port() },
+        token: settings.api.token.clone(),
+        parcels: parcels.clone(),
+        started: node.clock.now(),
+    };
+    let inner = InnerAddress::default();
+    let handlers = Handlers::start(Arc::new(app), &settings.data_dir.join("run"), inner.clone())
+        .map_err(AgentError::System)?;
+    let gate = gate::open(GateSettings {
+        limits: Limits::default(),
+        sites: vec![
+            Site { name: api::API, listeners: vec![api], rules: api::rules_of_api },
+            Site { name: api::RESULTS, listeners: vec![shelf], rules: api::rules_of_results },
+        ],
+        inner,
+        parcels,
+        token: settings.api.token.clone(),
+    })
+    .map_err(AgentError::System)?;
+    Ok(Front { gate, handlers, addresses })
+}
+
+fn listen(host: &Host, port: u16, key: &'static str) -> Result<TcpListener, AgentError> {
+    let failed = |cause| AgentError::Listen { address: format!("{host}:{port}"), key, cause };
+    let address = match host {
+        Host::Ip(ip) => SocketAddr::new(*ip, port),
+        Host::Name(name) => (name.as_str(), port)
+            .to_socket_addrs()
+            .map_err(failed)?
+            .next()
+            .ok_or_else(|| failed(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable)))?,
+    };
+    gate::bind(address).map_err(failed)
+}
+
+fn facts(node: &Node, offer: &Offer) -> NodeFacts {
+    NodeFacts {
+        id: node.identity.id.to_string(),
+        labels: offer.labels.clone(),
+        engines: offer.engines.clone(),
+        publishers: offer.publishers.clone(),
+        sources: offer.sources.clone(),
+        capacity: offer.capacity,
+        max_job: offer.per_job,
+        available: offer.capacity,
+        running: 0,
+        queued: 0,
+    }
+}
+
+/// The core, as the handlers know it.
+struct Core(NodeHandle);
+
+impl api::Node for Core {
+    fn submit(&self, spec: JobSpec) -> Result<api::Submitted, NodeError> {
+        let taken = self.0.submit(spec)?;
+        Ok(api::Submitted { job_id: taken.job_id, evaluation_id: taken.evaluation_id })
+    }
+
+    fn stop(&self, id: &JobId, reason: &str) -> Result<EvaluationId, NodeError> {
+        Ok(self.0.stop(id, reason)?)
+    }
+
+    fn load(&self) -> Result<NodeLoad, NodeError> {
+        let load = self.0.load()?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(NodeLoad { running: count(load.running), queued: count(load.queued), available: load.available })
+    }
+}
+
+impl From<CoreError> for NodeError {
+    fn from(error: CoreError) -> Self {
+        match error {
+            CoreError::Invalid(problems) => Self::Invalid(problems),
+            CoreError::NotFound(what) => Self::NotFound(what),
+            CoreError::Conflict(illegal) => Self::Conflict(illegal.to_string()),
+            CoreError::TooManyJobs { .. } => Self::TooMany(error.to_string()),
+            CoreError::Store(error) => Self::Store(error),
+            CoreError::Stopping => Self::Unavailable(error.to_string()),
+            CoreError::Internal(what) => Self::Internal(what),
+        }
+    }
+}
