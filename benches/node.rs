@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench node` (add `-- --quick` for a short run). Prints figures, asserts none.
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a program that measures and prints")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +32,9 @@ impl Node {
         let api = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.split_once("ready: API on ").map(|(_, rest)| rest.split(',').next().map(str::to_owned)))
+            .find_map(|line| {
+                line.split_once("ready: API on ").map(|(_, rest)| rest.split(',').next().map(str::to_owned))
+            })
             .flatten()
             .expect("it says that it is ready");
         let started_in = begin.elapsed();
@@ -41,15 +45,24 @@ impl Node {
     /// A figure of /proc/PID/io.
     fn io(&self, field: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("Linux");
-        text.lines().find_map(|l| l.strip_prefix(field)?.trim_start_matches(':').trim().parse().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|l| l.strip_prefix(field)?.trim_start_matches(':').trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Bytes that the store thread alone sent to the block layer: the cost of state.
     fn state_bytes(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
         let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-        let store = tasks.flatten().map(|t| t.path()).find(|t| read(t.join("comm")).trim() == "store").expect("a store");
-        read(store.join("io")).lines().find_map(|l| l.strip_prefix("write_bytes:")?.trim().parse().ok()).unwrap_or(0)
+        let store = tasks
+            .flatten()
+            .map(|t| t.path())
+            .find(|t| read(t.join("comm")).trim() == "store")
+            .expect("a store");
+        read(store.join("io"))
+            .lines()
+            .find_map(|l| l.strip_prefix("write_bytes:")?.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// KiB of a line of smaps_rollup.
@@ -94,8 +107,10 @@ impl Drop for Node {
 
 fn noop() -> String {
     use base64::Engine as _;
-    let module = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("valid");
-    let url = format!("data:application/wasm;base64,{}", base64::engine::general_purpose::STANDARD.encode(module));
+    let module =
+        wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("valid");
+    let url =
+        format!("data:application/wasm;base64,{}", base64::engine::general_purpose::STANDARD.encode(module));
     json!({ "Job": { "Type": "batch", "Count": 1, "Tasks": [{
         "Name": "main",
         "Engine": { "Type": "wasm", "Params": {
@@ -112,7 +127,8 @@ fn agent() -> ureq::Agent {
 fn jobs(node: &Node, clients: usize, n: usize) {
     let job = noop();
     let stats = || node.call(&agent(), "GET", "/api/v1/codling/stats", None);
-    let (written, state, before, begin) = (node.io("write_bytes"), node.state_bytes(), stats(), Instant::now());
+    let (written, state, before, begin) =
+        (node.io("write_bytes"), node.state_bytes(), stats(), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
@@ -142,7 +158,12 @@ fn main() {
     let node = Node::start(&data);
     println!("start to ready: {:.0} ms (first start, new directory)", node.started_in.as_secs_f64() * 1e3);
     std::thread::sleep(Duration::from_secs(2));
-    println!("idle: PSS {} KiB, RSS {} KiB, private dirty {} KiB", node.memory("Pss:"), node.memory("Rss:"), node.memory("Private_Dirty:"));
+    println!(
+        "idle: PSS {} KiB, RSS {} KiB, private dirty {} KiB",
+        node.memory("Pss:"),
+        node.memory("Rss:"),
+        node.memory("Private_Dirty:")
+    );
     let minute = Duration::from_secs(if quick { 5 } else { 60 });
     let written = node.io("write_bytes");
     std::thread::sleep(minute);
@@ -151,7 +172,11 @@ fn main() {
     for clients in [1, 4, 16] {
         jobs(&node, clients, n);
     }
-    println!("after them: PSS {} KiB, private dirty {} KiB", node.memory("Pss:"), node.memory("Private_Dirty:"));
+    println!(
+        "after them: PSS {} KiB, private dirty {} KiB",
+        node.memory("Pss:"),
+        node.memory("Private_Dirty:")
+    );
     drop(node);
     let _ = std::fs::remove_dir_all(&data);
 }

@@ -1,0 +1,85 @@
+//! Jobs for tests: small WASM programs in text form, carried inside the job.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+/// A `data:` URL with these bytes.
+pub fn data_url(media: &str, bytes: &[u8]) -> String {
+    format!("data:{media};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+/// A batch job that runs the module in `wat`, in Bacalhau 1.4's form, publishing locally.
+pub fn wasm(wat: &str) -> Value {
+    wasm_bytes(&wat::parse_str(wat).unwrap())
+}
+
+/// The same for a module in binary form.
+pub fn wasm_bytes(module: &[u8]) -> Value {
+    json!({
+        "Type": "batch",
+        "Count": 1,
+        "Tasks": [{
+            "Name": "main",
+            "Engine": { "Type": "wasm", "Params": {
+                "EntryModule": { "Source": { "Type": "inline", "Params": { "URL": data_url("application/wasm", module) } } },
+                "Entrypoint": "_start",
+            } },
+            "Publisher": { "Type": "local" },
+        }],
+    })
+}
+
+/// Does nothing, successfully.
+pub const NOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// Never ends.
+pub const LOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
+
+/// Prints `text`.
+pub fn hello(text: &str) -> Value {
+    wasm(&print_wat(text))
+}
+
+fn print_wat(text: &str) -> String {
+    let escaped: String = text.bytes().map(|b| format!("\\{b:02x}")).collect();
+    format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "{escaped}")
+            (func (export "_start")
+              (i32.store (i32.const 0) (i32.const 16))
+              (i32.store (i32.const 4) (i32.const {len}))
+              (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
+        len = text.len()
+    )
+}
+
+/// Ends with an exit code.
+pub fn exit(code: u32) -> Value {
+    wasm(&format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (func (export "_start") (call $exit (i32.const {code}))))"#
+    ))
+}
+
+/// Writes `mib` MiB that do not compress to standard output.
+pub fn noise(mib: u32) -> Value {
+    wasm(&format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
+            (memory (export "memory") 32)
+            (func (export "_start") (local $n i32)
+              (i32.store (i32.const 0) (i32.const 65536))
+              (i32.store (i32.const 4) (i32.const 1048576))
+              (local.set $n (i32.const {mib}))
+              (loop $more
+                (drop (call $r (i32.const 65536) (i32.const 1048576)))
+                (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+                (br_if $more (local.get $n)))))"#
+    ))
+}

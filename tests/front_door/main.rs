@@ -1,0 +1,18 @@
+//! Behaviour through the front door: the built binary, real files, real sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints the log of its node"
+)]
+
+mod bad_input;
+mod config;
+mod demo;
+mod job_get;
+mod jobs;
+mod node;
+mod quota;
+mod restart;
+mod results_http;
+mod scheduling;
