@@ -56,16 +56,17 @@ impl fmt::Display for Warning {
 /// The first [`WARNINGS_MAX`] warnings of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Warnings {
-    kept: Vec<Warning>,
+    kept: heapless::Vec<Warning, WARNINGS_MAX>,
     dropped: u64,
 }
 
 impl Warnings {
     pub(super) fn add(&mut self, path: &[u8], oddity: Oddity) {
-        if self.kept.len() < WARNINGS_MAX {
-            self.kept.push(Warning { path: shown(path), oddity });
-        } else {
+        if self.kept.is_full() {
             self.dropped += 1;
+        } else {
+            // There is room: asked just above.
+            let _ = self.kept.push(Warning { path: shown(path), oddity });
         }
     }
 

@@ -1,7 +1,7 @@
 //! `codling demo`: the main job from start to finish, with the commands that a user would type.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -12,12 +12,12 @@ use super::Context;
 use super::exit::{CliError, Exit};
 use crate::sys::fs::create_private_dir;
 
-/// Four years of weather in Seattle; see `examples/data/README.md` for where it comes from.
-const SAMPLE: &[u8] = include_bytes!("../../examples/data/seattle-weather.csv");
+/// Four years of weather in Seattle, packed; see `examples/data/README.md` for where it comes from.
+const SAMPLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/seattle-weather.csv.gz"));
 const SAMPLE_NAME: &str = "seattle-weather.csv";
 
-/// What the job runs; its source is in `guests/weather`.
-const PROGRAM: &[u8] = include_bytes!("../../guests/weather.wasm");
+/// What the job runs, packed; its source is in `guests/weather`.
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weather.wasm.gz"));
 
 /// Run the main job from start to finish on a sample
 #[derive(Debug, Args)]
@@ -42,12 +42,12 @@ pub fn run(args: &DemoArgs, context: &Context<'_>) -> Result<Exit, CliError> {
         })?,
         None => {
             let path = dir.join(SAMPLE_NAME);
-            write(&path, SAMPLE)?;
+            write(&path, &unpack(SAMPLE)?)?;
             path
         }
     };
     let (program, job) = (dir.join("weather.wasm"), dir.join("job.yaml"));
-    write(&program, PROGRAM)?;
+    write(&program, &unpack(PROGRAM)?)?;
     write(&job, job_file(&program, &input)?.as_bytes())?;
     let demo = Demo { context, exe: exe()? };
     demo.step("1. A node starts, with an embedded store and no other service")?;
@@ -105,6 +105,15 @@ fn cannot_create(path: &Path, error: std::io::Error) -> CliError {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     fs::write(path, bytes).map_err(|error| cannot_create(path, error))
+}
+
+/// What the build packed.
+fn unpack(gzip: &[u8]) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(gzip)
+        .read_to_end(&mut bytes)
+        .map_err(|error| CliError::caused(Exit::Internal, "this program is damaged", error))?;
+    Ok(bytes)
 }
 
 fn exe() -> Result<PathBuf, CliError> {

@@ -1,0 +1,25 @@
+//! Packs what `codling demo` carries: the program is flashed to boards, and every byte of it counts.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::{env, fs};
+
+/// Files of the repository, and what they are called in the build directory.
+const CARRIED: [(&str, &str); 2] = [
+    ("guests/weather.wasm", "weather.wasm.gz"),
+    ("examples/data/seattle-weather.csv", "seattle-weather.csv.gz"),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    for (from, to) in CARRIED {
+        println!("cargo:rerun-if-changed={from}");
+        let file = fs::File::create(Path::new(&out).join(to))?;
+        let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+        gzip.write_all(&fs::read(from)?)?;
+        gzip.finish()?;
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+    Ok(())
+}
