@@ -339,3 +339,16 @@ fn suggested_name(settings: &Settings, machine: &Machine) -> NodeId {
         })
         .unwrap_or_else(NodeId::random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{CliOverrides, FakeEnv, load};
+
+    #[test]
+    fn the_default_level_is_the_one_that_was_measured() {
+        let env = FakeEnv::of(&[("HOME", "/nowhere")]);
+        let loaded = load(&CliOverrides::default(), &env).unwrap();
+        assert_eq!(loaded.settings.results.compression_level, Level::default().get());
+    }
+}

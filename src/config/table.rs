@@ -313,7 +313,7 @@ const RESULTS: &[Key] = &[
     key(
         "Results.CompressionLevel",
         Kind::Count(0, 9),
-        "2",
+        "3",
         "how hard results are compressed: 0 not at all, 1 fastest, 9 smallest",
     ),
 ];
