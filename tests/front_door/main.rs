@@ -12,6 +12,7 @@ mod demo;
 mod job_get;
 mod jobs;
 mod node;
+mod program;
 mod quota;
 mod restart;
 mod results_http;
