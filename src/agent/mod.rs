@@ -127,7 +127,7 @@ struct Node {
 
 impl Node {
     fn build(settings: &Settings, machine: &Machine) -> Result<Self, AgentError> {
-        let directory = &settings.publisher.directory;
+        let directory = &shelf_dir(settings)?;
         for dir in [directory, &settings.scratch_dir()] {
             crate::sys::fs::create_private_dir(dir)
                 .map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
@@ -307,6 +307,18 @@ async fn until_told_to_stop() -> io::Result<()> {
     })
     .await;
     Ok(())
+}
+
+/// Where archives are kept. A ledger in memory begins empty, and what a ledger does not list is swept: it gets a
+/// directory of its own, so that a start with it costs nobody the results of a durable one.
+fn shelf_dir(settings: &Settings) -> Result<PathBuf, AgentError> {
+    let durable = settings.publisher.directory.clone();
+    let volatile = durable.join("memory");
+    if settings.store.executions == StorePlace::Memory {
+        return Ok(volatile);
+    }
+    crate::sys::fs::remove_tree(&volatile).map_err(|cause| AgentError::Io { path: volatile, cause })?;
+    Ok(durable)
 }
 
 fn open_stores(settings: &Settings) -> Result<Stores, AgentError> {

@@ -38,6 +38,11 @@ fn published_persistence_settings_work_by_flag_and_by_variable() {
 fn a_memory_store_says_what_it_costs_and_an_unknown_one_lists_the_choices() {
     let dir = Dir::new();
     let memory = ["--compute-execution-store-type", "memory", "--requester-job-store-type", "memory"];
+    let node = Node::start(&dir.join("data"), &[]);
+    let durable = node.submit(&jobs::hello("durable"));
+    node.wait_state(&durable, &["Completed"]);
+    let durable = format!("{}.tar.gz", node.executions(&durable)[0]["ID"].as_str().unwrap());
+    assert!(node.stop().success());
     let mut node = Node::start(&dir.join("data"), &memory);
     assert!(node.log_so_far().contains("lost"), "{}", node.log_so_far());
     let id = node.submit(&jobs::hello("x"));
@@ -45,6 +50,14 @@ fn a_memory_store_says_what_it_costs_and_an_unknown_one_lists_the_choices() {
     drop(node);
     let node = Node::start(&dir.join("data"), &memory);
     assert_eq!(node.get(&format!("/api/v1/orchestrator/jobs/{id}")).0, 404);
+    drop(node);
+    let node = Node::start(&dir.join("data"), &[]);
+    let url = format!("{}/{durable}", node.results);
+    assert_eq!(
+        crate::node::http("HEAD", &url, None).0,
+        200,
+        "a durable result outlives a start with memory stores"
+    );
     drop(node);
     let (status, log) = refused(&dir.join("data"), &["--requester-job-store-type", "mysql"], &[]);
     assert_eq!(status.code(), Some(78));
