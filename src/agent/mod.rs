@@ -5,6 +5,7 @@ mod janitor;
 mod lock;
 mod offer;
 mod serve;
+mod tidy;
 
 use std::io;
 use std::net::SocketAddr;
@@ -219,7 +220,8 @@ impl Node {
             orchestrator.on_report(report);
         }
         let (handle, commands) = NodeHandle::new();
-        let changed = Rc::new(Notify::new());
+        let (changed, ended) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+        tokio::task::spawn_local(tidy::run(compute.clone(), packer.clone(), Rc::clone(&ended)));
         let deletions = hook_deletions(&self.shelf);
         let front = serve::start(settings, &self, &offer, handle).await?;
         let janitor =
@@ -232,6 +234,7 @@ impl Node {
             while let Some(report) = reported.recv().await {
                 let published = matches!(report, FromCompute::RunResult { published: true, .. });
                 listener.on_report(report);
+                ended.notify_one();
                 if published {
                     changed.notify_one();
                 }

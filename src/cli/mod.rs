@@ -120,6 +120,7 @@ pub struct Context<'a> {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::sys::heap::set_up();
     let mut context = Context {
         out: Out::process(),
         env: &|name| std::env::var(name).ok(),

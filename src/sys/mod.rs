@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod disk;
 pub mod fs;
+pub mod heap;
 pub mod interrupt;
 pub mod logger;
 pub mod machine;

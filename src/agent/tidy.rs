@@ -1,0 +1,32 @@
+//! Gives memory back once work is done. An idle node wakes for nothing: this sleeps until an execution has ended.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::compute::Compute;
+use crate::publisher::Packer;
+use crate::sys::heap;
+
+/// How long nothing must have ended before it is worth it.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long it may wait for that while work goes on.
+const BUSY: u32 = 10;
+
+/// Runs for as long as the node. `ended` says that an execution has ended.
+pub(super) async fn run(compute: Compute, packer: Packer, ended: Rc<Notify>) {
+    loop {
+        ended.notified().await;
+        for _ in 0..BUSY {
+            let more = tokio::time::timeout(QUIET, ended.notified()).await.is_ok();
+            if !more && compute.load().running == 0 {
+                break;
+            }
+        }
+        if packer.run(heap::give_back).await.is_err() {
+            return;
+        }
+    }
+}
