@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::model::NodeId;
+use crate::sys::Files;
 use crate::sys::fs::write_atomic;
 
 /// Bytes of `node.json`: it holds two short texts.
@@ -50,7 +51,11 @@ impl Identity {
     ///
     /// # Errors
     /// See [`IdentityError`]. A damaged file is never overwritten: the node's name would change in silence.
-    pub fn load_or_create(path: &Path, suggested: impl FnOnce() -> NodeId) -> Result<Self, IdentityError> {
+    pub fn load_or_create(
+        files: &dyn Files,
+        path: &Path,
+        suggested: impl FnOnce() -> NodeId,
+    ) -> Result<Self, IdentityError> {
         let io = |what, cause| IdentityError::Io { what, path: path.to_owned(), cause };
         match read_small(path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -58,7 +63,7 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = Self { id: suggested(), installation: uuid::Uuid::new_v4().to_string() };
                 let bytes = serde_json::to_vec(&identity).map_err(|e| io("write", e.into()))?;
-                write_atomic(path, &bytes, 0o600).map_err(|cause| io("write", cause))?;
+                write_atomic(files, path, &bytes, 0o600).map_err(|cause| io("write", cause))?;
                 Ok(identity)
             }
             Err(cause) => Err(io("read", cause)),
@@ -76,15 +81,16 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::RealFiles;
 
     #[test]
     fn decided_once_and_never_overwritten() {
         let path = std::env::temp_dir().join(format!("codling-node-{}.json", uuid::Uuid::new_v4()));
-        let first = Identity::load_or_create(&path, || "edge-1".parse().unwrap()).unwrap();
-        let second = Identity::load_or_create(&path, || "edge-2".parse().unwrap()).unwrap();
+        let first = Identity::load_or_create(&RealFiles, &path, || "edge-1".parse().unwrap()).unwrap();
+        let second = Identity::load_or_create(&RealFiles, &path, || "edge-2".parse().unwrap()).unwrap();
         assert_eq!(first, second);
         std::fs::write(&path, "{}").unwrap();
-        let damaged = Identity::load_or_create(&path, NodeId::random).unwrap_err();
+        let damaged = Identity::load_or_create(&RealFiles, &path, NodeId::random).unwrap_err();
         assert!(damaged.to_string().contains("remove it"), "{damaged}");
         assert_eq!(std::fs::read(&path).unwrap(), b"{}");
         std::fs::remove_file(&path).unwrap();

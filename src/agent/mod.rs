@@ -27,7 +27,7 @@ use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
-use crate::sys::{Clock, DiskProbe, Machine, StatVfs, SystemClock};
+use crate::sys::{Clock, DiskProbe, Files, Machine, RealFiles, StatVfs, SystemClock};
 
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
@@ -99,7 +99,7 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
     }
     let _lock = DataDirLock::take(&settings.data_dir)?;
     let machine = Machine::detect();
-    let node = Node::build(settings, &machine)?;
+    let node = Node::build(settings, &machine, Arc::new(RealFiles))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
@@ -127,14 +127,13 @@ struct Node {
 }
 
 impl Node {
-    fn build(settings: &Settings, machine: &Machine) -> Result<Self, AgentError> {
-        let directory = &shelf_dir(settings)?;
+    fn build(settings: &Settings, machine: &Machine, files: Arc<dyn Files>) -> Result<Self, AgentError> {
+        let directory = &shelf_dir(settings, &*files)?;
         for dir in [directory, &settings.scratch_dir()] {
-            crate::sys::fs::create_private_dir(dir)
-                .map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
+            files.create_dir(dir).map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
         }
         let suggested = || suggested_name(settings, machine);
-        let identity = Identity::load_or_create(&settings.identity_file(), suggested)?;
+        let identity = Identity::load_or_create(&*files, &settings.identity_file(), suggested)?;
         if settings.node.name.as_ref().is_some_and(|name| *name != identity.id) {
             log::warn!("the node keeps its name {}; --name counts on its first start only", identity.id);
         }
@@ -157,7 +156,7 @@ impl Node {
             pack: PackOptions { level, ..PackOptions::default() },
         };
         let (shelf, swept) =
-            Shelf::open(shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
+            Shelf::open_on(files, shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
         log::info!(
             "results: {} kept, {} unfinished and {} unlisted archive(s) removed, {} lost, {} evicted",
             swept.kept,
@@ -314,13 +313,13 @@ async fn until_told_to_stop() -> io::Result<()> {
 
 /// Where archives are kept. A ledger in memory begins empty, and what a ledger does not list is swept: it gets a
 /// directory of its own, so that a start with it costs nobody the results of a durable one.
-fn shelf_dir(settings: &Settings) -> Result<PathBuf, AgentError> {
+fn shelf_dir(settings: &Settings, files: &dyn Files) -> Result<PathBuf, AgentError> {
     let durable = settings.publisher.directory.clone();
     let volatile = durable.join("memory");
     if settings.store.executions == StorePlace::Memory {
         return Ok(volatile);
     }
-    crate::sys::fs::remove_tree(&volatile).map_err(|cause| AgentError::Io { path: volatile, cause })?;
+    files.remove_tree(&volatile).map_err(|cause| AgentError::Io { path: volatile, cause })?;
     Ok(durable)
 }
 

@@ -290,11 +290,12 @@ pub(super) async fn end_failed(
 
 /// Takes the execution's directory away, then gives its room back.
 async fn clean_up(compute: &Compute, scratch: Scratch, lease: Option<ScratchLease>) {
+    let files = compute.parts.shelf.files();
     let removed = compute
         .parts
         .packer
         .run(move || {
-            let removed = directories::remove(&scratch);
+            let removed = directories::remove(&*files, &scratch);
             drop(lease);
             removed.map_err(|error| format!("{}: {error}", scratch.dir().display()))
         })

@@ -81,7 +81,7 @@ impl Runner for LocalRunner {
             }
         };
         let meter = lease.meter();
-        let made = scratch::remove(&work.scratch)
+        let made = scratch::remove(&*self.shelf.files(), &work.scratch)
             .map_err(|error| {
                 let dir = work.scratch.dir().display();
                 Failure::new(

@@ -43,7 +43,8 @@ impl Compute {
             }
         }
         let (base, packer) = (self.parts.scratch.clone(), self.parts.packer.clone());
-        match packer.run(move || sweep(&base, &keep)).await {
+        let files = self.parts.shelf.files();
+        match packer.run(move || sweep(&*files, &base, &keep)).await {
             Ok(Ok(swept)) => found.swept = swept,
             Ok(Err(error)) => log::warn!("cannot sweep {}: {error}", self.parts.scratch.display()),
             Err(gone) => log::warn!("cannot sweep {}: {gone}", self.parts.scratch.display()),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::engine::Scratch;
 use crate::model::ExecutionId;
-use crate::sys;
+use crate::sys::Files;
 
 /// The place for `id` below `base`; nothing is created.
 #[must_use]
@@ -18,17 +18,17 @@ pub fn of(base: &Path, id: &ExecutionId) -> Scratch {
 ///
 /// # Errors
 /// The file system refuses.
-pub fn remove(scratch: &Scratch) -> io::Result<()> {
-    sys::fs::remove_tree(scratch.dir())
+pub fn remove(files: &dyn Files, scratch: &Scratch) -> io::Result<()> {
+    files.remove_tree(scratch.dir())
 }
 
 /// Removes the directories below `base` that belong to none of `keep`; returns how many went.
 ///
 /// # Errors
 /// `base` cannot be read. Directories that cannot be removed are logged and stay.
-pub fn sweep(base: &Path, keep: &HashSet<ExecutionId>) -> io::Result<usize> {
+pub fn sweep(files: &dyn Files, base: &Path, keep: &HashSet<ExecutionId>) -> io::Result<usize> {
     let mut removed = 0;
-    for entry in std::fs::read_dir(base)? {
+    for entry in files.list(base)? {
         let entry = entry?;
         let kept = entry
             .file_name()
@@ -38,7 +38,7 @@ pub fn sweep(base: &Path, keep: &HashSet<ExecutionId>) -> io::Result<usize> {
         if kept {
             continue;
         }
-        match sys::fs::remove_tree(&entry.path()) {
+        match files.remove_tree(&entry.path()) {
             Ok(()) => removed += 1,
             Err(error) => log::warn!("cannot remove {}: {error}", entry.path().display()),
         }
@@ -63,7 +63,7 @@ mod tests {
         let mut permissions = std::fs::metadata(&read_only).unwrap().permissions();
         permissions.set_readonly(true);
         std::fs::set_permissions(&read_only, permissions).unwrap();
-        assert_eq!(sweep(&base, &HashSet::from([mine.clone()])).unwrap(), 2);
+        assert_eq!(sweep(&crate::sys::RealFiles, &base, &HashSet::from([mine.clone()])).unwrap(), 2);
         assert!(of(&base, &mine).result().is_dir());
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 1);
         std::fs::remove_dir_all(&base).unwrap();

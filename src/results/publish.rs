@@ -3,9 +3,7 @@
 //! `.partial`, synced, renamed, directory synced; then the caller writes the row and confirms. Room is taken in steps
 //! before it is written, so that quota and free space hold at every instant.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +14,7 @@ use super::shelf::{PARTIAL_SUFFIX, Shelf};
 use super::state::{Packing, Phase, Slot};
 use crate::archive::{self, Packed, Warnings};
 use crate::model::{Bytes, ExecutionId, JobId, ResultEntry, ResultStatus};
-use crate::sys::Interrupt;
-use crate::sys::fs::sync_dir;
+use crate::sys::{FileOut, Files, Interrupt};
 
 /// Room that is taken at once.
 pub const STEP: Bytes = Bytes::mib(1);
@@ -102,7 +99,7 @@ impl Shelf {
             return;
         }
         let path = self.path(id);
-        if let Err(error) = remove_if_there(&path) {
+        if let Err(error) = remove_if_there(&*self.files, &path) {
             log::error!(target: "results", "cannot delete {}: {error}", path.display());
             return;
         }
@@ -110,8 +107,8 @@ impl Shelf {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+fn remove_if_there(files: &dyn Files, path: &Path) -> io::Result<()> {
+    match files.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
@@ -140,13 +137,8 @@ impl<'a> Draft<'a> {
 
     /// Writes the whole `.partial` and makes it durable.
     fn pack(&mut self, dir: &Path, most: Bytes, interrupt: &Interrupt) -> Result<Packed, PublishError> {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&self.partial)
-            .map_err(|source| self.failed("create", source))?;
+        let created = self.shelf.files.create(&self.partial, 0o600);
+        let file = created.map_err(|source| self.failed("create", source))?;
         let mut out = Stepper {
             shelf: self.shelf,
             execution: self.execution,
@@ -156,7 +148,7 @@ impl<'a> Draft<'a> {
             written: Bytes::ZERO,
         };
         let packed = archive::pack(dir, &mut out, &self.shelf.settings.pack, interrupt)?;
-        out.file.sync_all().map_err(|source| self.failed("sync", source))?;
+        out.file.sync().map_err(|source| self.failed("sync", source))?;
         if let Some(cause) = interrupt.cause() {
             return Err(PublishError::Interrupted(cause));
         }
@@ -174,11 +166,13 @@ impl<'a> Draft<'a> {
             state.packing.remove(&self.execution);
             state.insert(self.execution, Slot::of(entry, Phase::Unconfirmed));
         })?;
-        let named = fs::rename(&self.partial, &path).and_then(|()| sync_dir(&self.shelf.settings.dir));
+        let files = &self.shelf.files;
+        let named =
+            files.rename(&self.partial, &path).and_then(|()| files.sync_dir(&self.shelf.settings.dir));
         if let Err(source) = named {
             // Under whichever name: what could not be named durably is not kept.
-            let _ = fs::remove_file(&path);
-            let _ = fs::remove_file(&self.partial);
+            let _ = files.remove(&path);
+            let _ = files.remove(&self.partial);
             self.shelf.state().remove(&self.execution);
             return Err(PublishError::File { action: "rename", path, source });
         }
@@ -196,7 +190,7 @@ impl Drop for Draft<'_> {
         if self.placed {
             return;
         }
-        match remove_if_there(&self.partial) {
+        match remove_if_there(&*self.shelf.files, &self.partial) {
             Ok(()) => {
                 self.shelf.state().packing.remove(&self.execution);
             }
@@ -212,7 +206,7 @@ impl Drop for Draft<'_> {
 struct Stepper<'a> {
     shelf: &'a Shelf,
     execution: Uuid,
-    file: File,
+    file: Box<dyn FileOut>,
     /// What the archive will take at most; no step goes beyond it without need.
     most: Bytes,
     reserved: Bytes,

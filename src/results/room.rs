@@ -252,7 +252,7 @@ impl Shelf {
         let mut gone = Vec::new();
         for pick in picks {
             let path = self.path(&execution_id(&pick.execution));
-            match std::fs::remove_file(&path) {
+            match self.files.remove(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     // It stays marked and counted; the next start tries again.
                     return Err(NoRoom::Delete { path, source });

@@ -20,7 +20,7 @@ use super::state::{Phase, State, execution_id};
 use crate::archive::PackOptions;
 use crate::model::{Bytes, Deletion, DeletionReason, ExecutionId, Pin, ResultEntry, ResultStatus, Timestamp};
 use crate::store::{ExecutionStore, StoreError};
-use crate::sys::{Clock, DiskProbe, Space};
+use crate::sys::{Clock, DiskProbe, Files, Space};
 
 /// Rows of deleted results that are kept so that it can be said that and why they went. The oldest are forgotten
 /// first; then the execution looks as if it had no result.
@@ -94,6 +94,7 @@ type Listener = Arc<dyn Fn(&Deletion) + Send + Sync>;
 /// See the module's text.
 pub struct Shelf {
     pub(super) settings: ShelfSettings,
+    pub(super) files: Arc<dyn Files>,
     pub(super) executions: ExecutionStore,
     pub(super) disk: Arc<dyn DiskProbe>,
     pub(super) clock: Arc<dyn Clock>,
@@ -110,6 +111,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shelf {
     pub(super) fn over(
         settings: ShelfSettings,
+        files: Arc<dyn Files>,
         executions: ExecutionStore,
         disk: Arc<dyn DiskProbe>,
         clock: Arc<dyn Clock>,
@@ -117,6 +119,7 @@ impl Shelf {
     ) -> Self {
         Self {
             settings,
+            files,
             executions,
             disk,
             clock,
@@ -124,6 +127,12 @@ impl Shelf {
             room: Mutex::default(),
             listeners: Mutex::default(),
         }
+    }
+
+    /// The file layer beneath, which scratch directories share.
+    #[must_use]
+    pub fn files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.files)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,5 @@
 //! Opening the shelf: ledger and directory are made to agree, whatever the last run left.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +10,7 @@ use super::shelf::{PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX}
 use super::state::{Phase, Slot, State, execution_id};
 use crate::model::{Deletion, DeletionReason, ExecutionId, ResultEntry, ResultStatus};
 use crate::store::ExecutionStore;
-use crate::sys::fs::{create_private_dir, sync_dir};
-use crate::sys::{Clock, DiskProbe};
+use crate::sys::{Clock, DiskProbe, Files, RealFiles};
 
 /// What was found and put right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,11 +40,25 @@ impl Shelf {
         disk: Arc<dyn DiskProbe>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, SweepReport), ShelfError> {
+        Self::open_on(Arc::new(RealFiles), settings, executions, disk, clock)
+    }
+
+    /// As [`Shelf::open`], on a file layer of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(
+        files: Arc<dyn Files>,
+        settings: ShelfSettings,
+        executions: ExecutionStore,
+        disk: Arc<dyn DiskProbe>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, SweepReport), ShelfError> {
         let dir = settings.dir.clone();
-        create_private_dir(&dir).map_err(|source| failed("create", &dir, source))?;
+        files.create_dir(&dir).map_err(|source| failed("create", &dir, source))?;
         let mut report = SweepReport::default();
-        let (state, lost) = read_ledger(&executions, &dir)?;
-        let shelf = Self::over(settings, executions, disk, clock, state);
+        let (state, lost) = read_ledger(&*files, &executions, &dir)?;
+        let shelf = Self::over(settings, files, executions, disk, clock, state);
         let room = shelf.room();
         report.lost = shelf.delete(&room, &lost).map_err(ShelfError::Limits)?;
         drop(room);
@@ -55,7 +67,7 @@ impl Shelf {
         report.evicted = shelf.gc(false).map_err(ShelfError::Limits)?;
         report.kept = u32::try_from(shelf.state().slots().len()).unwrap_or(u32::MAX);
         if removed || !report.lost.is_empty() || !report.evicted.is_empty() {
-            sync_dir(&dir).map_err(|source| failed("sync", &dir, source))?;
+            shelf.files.sync_dir(&dir).map_err(|source| failed("sync", &dir, source))?;
         }
         Ok((Arc::new(shelf), report))
     }
@@ -64,7 +76,7 @@ impl Shelf {
     fn sweep_dir(&self, report: &mut SweepReport) -> Result<bool, ShelfError> {
         let dir = &self.settings.dir;
         let unreadable = |source| failed("read", dir, source);
-        for entry in fs::read_dir(dir).map_err(unreadable)? {
+        for entry in self.files.list(dir).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
             let is_dir = entry.file_type().map_err(unreadable)?.is_dir();
@@ -78,7 +90,8 @@ impl Shelf {
                 }
             };
             *count += 1;
-            fs::remove_file(entry.path()).map_err(|source| failed("remove", &entry.path(), source))?;
+            let path = entry.path();
+            self.files.remove(&path).map_err(|source| failed("remove", &path, source))?;
         }
         Ok(report.partials + report.orphans > 0)
     }
@@ -104,7 +117,11 @@ impl Shelf {
 }
 
 /// The ledger in memory, and the rows whose archive is not what they say.
-fn read_ledger(executions: &ExecutionStore, dir: &Path) -> Result<(State, Vec<Pick>), ShelfError> {
+fn read_ledger(
+    files: &dyn Files,
+    executions: &ExecutionStore,
+    dir: &Path,
+) -> Result<(State, Vec<Pick>), ShelfError> {
     let mut state = State::default();
     let mut lost = Vec::new();
     let mut unreadable = None;
@@ -115,8 +132,8 @@ fn read_ledger(executions: &ExecutionStore, dir: &Path) -> Result<(State, Vec<Pi
             return;
         }
         let path = dir.join(format!("{}{SUFFIX}", entry.execution_id));
-        let phase = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() && metadata.len() == entry.size.0 => Phase::Stored,
+        let phase = match files.file_len(&path) {
+            Ok(Some(len)) if len == entry.size.0 => Phase::Stored,
             Ok(_) => Phase::Leaving,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Phase::Leaving,
             Err(source) => {

@@ -1,9 +1,11 @@
 //! Files and directories that are still there after a power cut.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+use super::Files;
 
 /// Makes the entries of a directory durable.
 ///
@@ -25,24 +27,23 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Any step failed; the old file is then still there.
-pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_atomic(files: &dyn Files, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = directory.join(name);
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
+        let mut file = files.create(&partial, mode)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
+        file.sync()?;
+        files.rename(&partial, path)
     })();
     if written.is_err() {
-        // The error below is what matters; a leftover `.partial` is swept at the next start.
-        let _ = std::fs::remove_file(&partial);
+        // The error below is what matters; the next attempt begins a leftover `.partial` anew.
+        let _ = files.remove(&partial);
     }
     written?;
-    sync_dir(directory)
+    files.sync_dir(directory)
 }
 
 /// Removes a file or a directory with all that is in it, without following links; nothing there is success.

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod files;
 pub mod fs;
 pub mod heap;
 pub mod interrupt;
@@ -13,6 +14,7 @@ pub mod text;
 
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
+pub use files::{FileOut, Files, RealFiles};
 pub use interrupt::{Cause, Interrupt, Registration};
 pub use machine::Machine;
 pub use meter::{Meter, OverLimit};
