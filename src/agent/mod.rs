@@ -143,7 +143,7 @@ impl Node {
         for warning in &resolved.warnings {
             log::warn!("{warning}");
         }
-        let stores = open_stores(settings)?;
+        let stores = open_stores(settings, &*files)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
@@ -323,7 +323,7 @@ fn shelf_dir(settings: &Settings, files: &dyn Files) -> Result<PathBuf, AgentErr
     Ok(durable)
 }
 
-fn open_stores(settings: &Settings) -> Result<Stores, AgentError> {
+fn open_stores(settings: &Settings, files: &dyn Files) -> Result<Stores, AgentError> {
     let place = |place: &StorePlace, what: &str| match place {
         StorePlace::Redb(path) => Place::Redb(path.clone()),
         StorePlace::Memory => {
@@ -338,7 +338,7 @@ fn open_stores(settings: &Settings) -> Result<Stores, AgentError> {
         flush_after: settings.store.flush_after,
         ..StoreSettings::new(executions, jobs)
     };
-    Ok(store::open(&wanted)?)
+    Ok(store::open_on(files, &wanted)?)
 }
 
 /// The name of a node that has none yet.

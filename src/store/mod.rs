@@ -25,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::model::Bytes;
+use crate::sys::{Files, RealFiles};
 
 pub use backend::{Backend, Change, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
@@ -195,15 +196,23 @@ impl fmt::Debug for Stores {
 /// A file is locked, damaged, from a later version, or cannot be made or read. Files that were there before are
 /// left untouched then.
 pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
-    let executions = open_place(&settings.executions, settings.cache)?;
-    let jobs = open_place(&settings.jobs, settings.cache)?;
+    open_on(&RealFiles, settings)
+}
+
+/// As [`open`], on a file layer of one's own.
+///
+/// # Errors
+/// As there.
+pub fn open_on(files: &dyn Files, settings: &StoreSettings) -> Result<Stores, StoreError> {
+    let executions = open_place(files, &settings.executions, settings.cache)?;
+    let jobs = open_place(files, &settings.jobs, settings.cache)?;
     Stores::over(executions, jobs, settings.flush_after)
 }
 
-fn open_place(place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
+fn open_place(files: &dyn Files, place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
     match place {
         Place::Memory => Ok(Arc::new(MemoryBackend::new())),
-        Place::Redb(path) => Ok(Arc::new(RedbBackend::open(path, cache)?)),
+        Place::Redb(path) => Ok(Arc::new(RedbBackend::open_on(files, path, cache)?)),
     }
 }
 

@@ -1,11 +1,15 @@
-//! The file layer: whatever must be right after a power cut, and is not a database, is created, written, synced,
-//! named, listed and removed through [`Files`]. So a test can stand between the node and its disk at each step.
+//! The file layer: whatever must be right after a power cut is created, written, synced, named, listed and removed
+//! through [`Files`], and databases are reached through it, too. So a test can stand between the node and its disk
+//! at each step.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, ReadDir};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 
 use super::fs as steps;
 
@@ -44,6 +48,9 @@ pub trait Files: fmt::Debug + Send + Sync {
 
     /// The length of a file; `None` if something else has its name. Follows no link.
     fn file_len(&self, path: &Path) -> io::Result<Option<u64>>;
+
+    /// What the open file of a database is read and written through.
+    fn storage(&self, file: FileBackend, path: &Path) -> Box<dyn StorageBackend>;
 }
 
 /// The file system.
@@ -89,5 +96,9 @@ impl Files for RealFiles {
     fn file_len(&self, path: &Path) -> io::Result<Option<u64>> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(metadata.is_file().then_some(metadata.len()))
+    }
+
+    fn storage(&self, file: FileBackend, _path: &Path) -> Box<dyn StorageBackend> {
+        Box::new(file)
     }
 }

@@ -22,26 +22,20 @@ enum Step {
 
 /// The storage, and what has not been done to it yet.
 #[derive(Debug)]
-struct Inner<S> {
-    storage: S,
+struct Inner {
+    storage: Box<dyn StorageBackend>,
     released: AtomicBool,
     /// A repair writes a few pages; one for each region of 4 GiB at most.
     held: Mutex<Vec<Step>>,
 }
 
 /// A storage whose writes are held back until [`Held::release`]. Clones share it.
-#[derive(Debug)]
-pub(super) struct Held<S>(Arc<Inner<S>>);
+#[derive(Debug, Clone)]
+pub(super) struct Held(Arc<Inner>);
 
-impl<S> Clone for Held<S> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<S: StorageBackend> Held<S> {
+impl Held {
     /// Holds back what is written to `storage` from now on.
-    pub(super) fn new(storage: S) -> Self {
+    pub(super) fn new(storage: Box<dyn StorageBackend>) -> Self {
         Self(Arc::new(Inner { storage, released: AtomicBool::new(false), held: Mutex::default() }))
     }
 
@@ -82,7 +76,7 @@ fn overlay(out: &mut [u8], offset: u64, written_at: u64, data: &[u8]) {
     }
 }
 
-impl<S: StorageBackend> StorageBackend for Held<S> {
+impl StorageBackend for Held {
     fn len(&self) -> io::Result<u64> {
         if self.is_released() {
             return self.0.storage.len();

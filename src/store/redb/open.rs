@@ -12,7 +12,7 @@ use ::redb::backends::FileBackend;
 use ::redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 
 use crate::model::Bytes;
-use crate::sys;
+use crate::sys::{Files, RealFiles};
 
 use super::super::{SCHEMA, StoreError};
 use super::held::Held;
@@ -31,16 +31,24 @@ impl RedbBackend {
     /// # Errors
     /// The file is locked, damaged, from a later version (it is left untouched then), or cannot be made or read.
     pub fn open(path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+        Self::open_on(&RealFiles, path, cache)
+    }
+
+    /// As [`RedbBackend::open`], on a file layer of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(files: &dyn Files, path: &Path, cache: Bytes) -> Result<Self, StoreError> {
         let failed = |action| io_error(action, path);
         match std::fs::metadata(path) {
             Ok(found) if !found.is_file() => Err(corrupt(path, io::Error::other("not a regular file"))),
             Ok(found) if found.len() > 0 => {
                 let file =
                     OpenOptions::new().read(true).write(true).open(path).map_err(failed("open database"))?;
-                Self::over(file_storage(file, path)?, path, cache)
+                Self::over_boxed(files.storage(file_storage(file, path)?, path), path, cache)
             }
-            Ok(_) => Self::create(path, cache),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path, cache),
+            Ok(_) => Self::create(files, path, cache),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(files, path, cache),
             Err(error) => Err(failed("open database")(error)),
         }
     }
@@ -50,6 +58,10 @@ impl RedbBackend {
     /// # Errors
     /// The storage is locked, damaged, from a later version (it is left untouched then), or fails.
     pub fn over(storage: impl StorageBackend, path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+        Self::over_boxed(Box::new(storage), path, cache)
+    }
+
+    fn over_boxed(storage: Box<dyn StorageBackend>, path: &Path, cache: Bytes) -> Result<Self, StoreError> {
         let held = Held::new(storage);
         let db = builder(path, cache)
             .create_with_backend(held.clone())
@@ -66,11 +78,11 @@ impl RedbBackend {
     }
 
     /// Makes a new file beside `path` and names it so once it is whole: a power cut leaves a database or none.
-    fn create(path: &Path, cache: Bytes) -> Result<Self, StoreError> {
+    fn create(files: &dyn Files, path: &Path, cache: Bytes) -> Result<Self, StoreError> {
         let failed = |action| io_error(action, path);
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         if let Some(directory) = directory {
-            sys::fs::create_private_dir(directory).map_err(io_error("create directory", directory))?;
+            files.create_dir(directory).map_err(io_error("create directory", directory))?;
         }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
@@ -91,17 +103,18 @@ impl RedbBackend {
         }
         if std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
             drop(file);
-            let _ = std::fs::remove_file(&partial);
-            return Self::open(path, cache);
+            let _ = files.remove(&partial);
+            return Self::open_on(files, path, cache);
         }
         // What an interrupted attempt left.
         file.set_len(0).map_err(io_error("empty", &partial))?;
-        let backend = Self::over(file_storage(file, path)?, path, cache)?;
-        std::fs::rename(&partial, path).map_err(failed("create database"))?;
+        let storage = files.storage(file_storage(file, path)?, &partial);
+        let backend = Self::over_boxed(storage, path, cache)?;
+        files.rename(&partial, path).map_err(failed("create database"))?;
         for directory in std::path::absolute(path).map_err(failed("find"))?.ancestors().skip(1) {
             // A new directory is only as lasting as its entry in the one above; those far above are not new, and
             // may not be readable.
-            if let Err(cause) = sys::fs::sync_dir(directory) {
+            if let Err(cause) = files.sync_dir(directory) {
                 log::debug!(target: "store", "cannot sync {}: {cause}", directory.display());
             }
         }
