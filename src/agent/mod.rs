@@ -153,6 +153,8 @@ impl Node {
             min_free: resolved.min_free,
             retention: settings.results.retention,
             max_count: settings.results.max_count,
+            max_size: resolved.max_size,
+            evict_first: settings.results.evict_first,
             pack: PackOptions { level, ..PackOptions::default() },
         };
         let (shelf, swept) =

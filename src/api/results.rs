@@ -139,7 +139,7 @@ fn refused(refusal: &Refusal, id: &ExecutionId) -> ApiError {
 fn no_room(error: &NoRoom) -> ApiError {
     match error {
         NoRoom::Ledger(error) => super::store_error(error),
-        NoRoom::Quota { .. } | NoRoom::Disk { .. } | NoRoom::Count { .. } => {
+        NoRoom::Quota { .. } | NoRoom::Disk { .. } | NoRoom::Size { .. } | NoRoom::Count { .. } => {
             ApiError::new(Code::InsufficientStorage, error.to_string()).component("Results")
         }
         _ => {

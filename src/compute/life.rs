@@ -10,7 +10,9 @@ use crate::archive::Warnings;
 use crate::engine::Scratch;
 use crate::model::message::{FromCompute, Order};
 use crate::model::state::ExecutionEvent;
-use crate::model::{ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Resources, ResultEntry};
+use crate::model::{
+    ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry,
+};
 use crate::results::ScratchLease;
 use crate::store::StoreError;
 use crate::sys::{Cause, Interrupt};
@@ -175,7 +177,8 @@ pub(super) async fn publish(
             .publish(&record.id, &record.job_id, scratch.result(), spec.retention(), interrupt.clone())
             .await;
         match published {
-            Ok(made) => {
+            Ok(mut made) => {
+                made.entry.pin = spec.pin().then_some(Pin { until: None });
                 notes = warnings(&made.warnings);
                 entry = Some(made.entry);
             }

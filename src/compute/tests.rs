@@ -68,6 +68,8 @@ impl Bench {
             min_free: Bytes::ZERO,
             retention: std::time::Duration::ZERO,
             max_count: 100,
+            max_size: Bytes(u64::MAX),
+            evict_first: crate::model::EvictFirst::Oldest,
             pack: PackOptions::default(),
         };
         let disk = Arc::new(FixedDisk::new(Bytes::gib(1), Bytes::gib(1)));

@@ -15,7 +15,7 @@ use super::settings::{
     Settings, Store, StorePlace, TypeDefaults,
 };
 use super::values::{Advertise, Host, LocalPath, Scale, Secret};
-use crate::model::{Bytes, MilliCpu, NodeId, ResourceRequest};
+use crate::model::{Bytes, EvictFirst, MilliCpu, NodeId, ResourceRequest};
 
 /// What the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +172,8 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
             executions: store_place(values, "Store.Compute"),
             jobs: store_place(values, "Store.Jobs"),
             cache: values.size("Store.CacheSize").unwrap_or(Bytes::ZERO),
+            job_retention: values.duration("Store.JobRetention"),
+            max_jobs: values.count("Store.MaxJobs"),
             flush_after: values.duration("Store.FlushInterval"),
         },
         log_level: log_level(values),
@@ -245,6 +247,14 @@ fn results(values: &Values) -> Results {
         min_free: (!values.is_default(min_free)).then(|| values.size_scale(min_free)),
         retention: values.duration("Results.Retention"),
         max_count: values.count("Results.MaxCount"),
+        max_size: match values.value("Results.MaxSize") {
+            Value::SizeScale(scale) => Some(*scale),
+            _ => None,
+        },
+        evict_first: match values.text("Results.EvictFirst").as_deref() {
+            Some("fetched") => EvictFirst::Fetched,
+            _ => EvictFirst::Oldest,
+        },
         compression_level: u8::try_from(values.count("Results.CompressionLevel")).unwrap_or(9),
     }
 }

@@ -21,6 +21,8 @@ pub struct Resolved {
     pub quota: Bytes,
     /// What the file system keeps free.
     pub min_free: Bytes,
+    /// Most that kept results occupy; the greatest number if the quota alone counts.
+    pub max_size: Bytes,
     /// What was cut, one line each.
     pub warnings: Vec<String>,
 }
@@ -56,6 +58,9 @@ pub fn resolve(settings: &Settings, machine: &Machine, space: Space) -> Resolved
     let quota = settings.results.quota.of(space.total);
     let quota =
         cut("Results.Quota", quota, room, "what the file system has besides Results.MinFree", &mut warnings);
+    let max_size = settings.results.max_size.map_or(Bytes(u64::MAX), |scale| {
+        cut("Results.MaxSize", scale.of(space.total), quota, "Results.Quota", &mut warnings)
+    });
     let compute = &settings.compute;
     let machine_has = "what this machine has";
     let capacity = Resources {
@@ -108,7 +113,7 @@ pub fn resolve(settings: &Settings, machine: &Machine, space: Space) -> Resolved
     };
     let batch = defaults("JobDefaults.Batch.Task.Resources", &settings.job_defaults.batch);
     let ops = defaults("JobDefaults.Ops.Task.Resources", &settings.job_defaults.ops);
-    Resolved { capacity, job_max, fallback, batch, ops, quota, min_free, warnings }
+    Resolved { capacity, job_max, fallback, batch, ops, quota, min_free, max_size, warnings }
 }
 
 const JOB_MAX: &str = "what one execution may have here";

@@ -145,6 +145,11 @@ fn amounts(values: &Values, settings: &Settings, findings: &mut Findings) {
         let none = Finding::error(key, &values.origin(key), "nothing could be kept, and nothing could run");
         findings.push(none.hint("give a size (2GiB) or a part of the file system (50%)"));
     }
+    let key = "Results.MaxSize";
+    if settings.results.max_size.as_ref().is_some_and(nothing) {
+        let none = Finding::error(key, &values.origin(key), "no result could be kept");
+        findings.push(none.hint("give a size (1GiB), a part of the file system (25%), or nothing at all"));
+    }
     let key = "Store.FlushInterval";
     if settings.store.flush_after > MAX_FLUSH {
         findings.push(Finding::error(key, &values.origin(key), "longer than an hour"));

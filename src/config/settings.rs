@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{Advertise, Host, LocalPath, Scale, Secret};
-use crate::model::{Bytes, JobType, MilliCpu, NodeId, ResourceRequest};
+use crate::model::{Bytes, EvictFirst, JobType, MilliCpu, NodeId, ResourceRequest};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,6 +184,10 @@ pub struct Results {
     pub retention: Duration,
     /// `Results.MaxCount`.
     pub max_count: u32,
+    /// `Results.MaxSize`, of the file system's size, if there is such a limit.
+    pub max_size: Option<Scale<Bytes>>,
+    /// `Results.EvictFirst`.
+    pub evict_first: EvictFirst,
     /// `Results.CompressionLevel`, 0 (none) to 9.
     pub compression_level: u8,
 }
@@ -197,6 +201,10 @@ pub struct Store {
     pub jobs: StorePlace,
     /// `Store.CacheSize`, of each database.
     pub cache: Bytes,
+    /// `Store.JobRetention`; zero is for ever.
+    pub job_retention: Duration,
+    /// `Store.MaxJobs`.
+    pub max_jobs: u32,
     /// `Store.FlushInterval`: when what need not be durable at once becomes so.
     pub flush_after: Duration,
 }

@@ -311,6 +311,18 @@ const RESULTS: &[Key] = &[
     ),
     key("Results.MaxCount", Kind::Count(1, 100_000), "1000", "most results that are kept"),
     key(
+        "Results.MaxSize",
+        Kind::SizeScale,
+        "",
+        "most that kept results occupy together, of the file system's size; empty: Results.Quota alone counts",
+    ),
+    key(
+        "Results.EvictFirst",
+        Kind::Word(&["oldest", "fetched"]),
+        "oldest",
+        "which results go first when room is needed: the oldest, or those that were downloaded whole",
+    ),
+    key(
         "Results.CompressionLevel",
         Kind::Count(0, 9),
         "3",
@@ -348,6 +360,18 @@ const STORE: &[Key] = &[
         Kind::Size(Bytes::kib(16), Bytes::mib(64)),
         "256KiB",
         "memory of each store for its pages",
+    ),
+    key(
+        "Store.JobRetention",
+        Kind::Duration,
+        "30d",
+        "how long a job that has ended is remembered, unless its result is kept longer; 0: for ever",
+    ),
+    key(
+        "Store.MaxJobs",
+        Kind::Count(1, 1_000_000),
+        "10000",
+        "most jobs that have ended that are remembered; the oldest leave first",
     ),
     key(
         "Store.FlushInterval",

@@ -260,11 +260,82 @@ impl JobSpec {
         self.meta.get("codling/restarts").and_then(|text| text.trim().parse().ok()).unwrap_or(3)
     }
 
-    /// How long the result is kept, if the job says so itself: label or meta key `codling/retention`.
+    /// How long the result is kept, if the job says so itself; zero is for ever. [`validate`] lets no job pass whose
+    /// word cannot be read.
+    ///
+    /// [`validate`]: super::validate::validate
     #[must_use]
     pub fn retention(&self) -> Option<Duration> {
-        let text = self.labels.get("codling/retention").or_else(|| self.meta.get("codling/retention"))?;
-        super::units::parse_duration(text).ok()
+        let (_, word) = self.result_word(&keeping::RETENTION)?;
+        keeping::retention(&word).ok()
+    }
+
+    /// Whether the result is pinned as soon as it is there.
+    #[must_use]
+    pub fn pin(&self) -> bool {
+        self.result_word(&keeping::PIN).is_some_and(|(_, word)| keeping::pin(&word) == Ok(true))
+    }
+
+    /// What the job says about its result, and the field that says it: the publisher's parameter before the label
+    /// before the meta key.
+    pub(super) fn result_word(&self, key: &keeping::Key) -> Option<(String, String)> {
+        let of_publisher = self.task.publisher.as_ref().and_then(|publisher| publisher.param(key.param));
+        if let Some(value) = of_publisher {
+            let word = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            return Some((format!("Tasks[0].Publisher.Params.{}", key.param), word));
+        }
+        let of = |map: &BTreeMap<String, String>, what: &str| {
+            map.get(key.label).map(|word| (format!("{what}[{}]", key.label), word.clone()))
+        };
+        of(&self.labels, "Labels").or_else(|| of(&self.meta, "Meta"))
+    }
+}
+
+/// What a job can say about how long its result is kept.
+///
+/// | parameter of the publisher | label or meta key | means |
+/// |---|---|---|
+/// | `Retention` | `codling/retention` | how long the result is kept (`36h`, `7d`), or `forever`; otherwise `Results.Retention` |
+/// | `Pin` | `codling/pin` | `true`: it is pinned from the beginning, until a user unpins it |
+pub mod keeping {
+    use std::time::Duration;
+
+    use crate::model::units::parse_duration;
+
+    /// One such word, under its two names.
+    #[derive(Debug)]
+    pub struct Key {
+        /// Parameter of the publisher, compared without case.
+        pub param: &'static str,
+        /// Label or meta key.
+        pub label: &'static str,
+    }
+
+    /// How long.
+    pub const RETENTION: Key = Key { param: "Retention", label: "codling/retention" };
+    /// Pinned from the beginning.
+    pub const PIN: Key = Key { param: "Pin", label: "codling/pin" };
+
+    /// Reads a retention; zero is for ever.
+    ///
+    /// # Errors
+    /// It is neither a duration nor `forever`; the fragment says so.
+    pub fn retention(word: &str) -> Result<Duration, String> {
+        if word.trim().eq_ignore_ascii_case("forever") {
+            return Ok(Duration::ZERO);
+        }
+        parse_duration(word).map_err(|error| format!("{error}, or forever"))
+    }
+
+    /// Reads a pin.
+    ///
+    /// # Errors
+    /// It is neither `true` nor `false`; the fragment says so.
+    pub fn pin(word: &str) -> Result<bool, String> {
+        word.trim()
+            .to_ascii_lowercase()
+            .parse()
+            .map_err(|_| format!("'{}' is neither true nor false", word.trim()))
     }
 }
 
@@ -314,6 +385,42 @@ impl JobRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::validate::validate;
+
+    fn job(publisher: serde_json::Value, label: Option<&str>, meta: Option<&str>) -> JobSpec {
+        let map = |word: Option<&str>| word.map(|w| ("codling/retention".to_owned(), w.to_owned()));
+        let labels: BTreeMap<_, _> = map(label).into_iter().collect();
+        let meta: BTreeMap<_, _> = map(meta).into_iter().collect();
+        serde_json::from_value(serde_json::json!({
+            "namespace": "default", "type": "batch", "count": 1, "labels": labels, "meta": meta,
+            "task": {"name": "t", "engine": {"kind": "x"}, "publisher": publisher},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_says_how_long_its_result_is_kept() {
+        let of = |params| serde_json::json!({"kind": "local", "params": params});
+        let none = serde_json::json!({});
+        let day = Duration::from_secs(86_400);
+        let param = job(of(serde_json::json!({"retention": "7d"})), Some("1d"), Some("2d"));
+        assert_eq!(param.retention(), Some(7 * day));
+        assert_eq!(job(of(none.clone()), Some("1d"), Some("2d")).retention(), Some(day));
+        assert_eq!(job(of(none.clone()), None, Some("2d")).retention(), Some(2 * day));
+        assert_eq!(job(of(none.clone()), None, None).retention(), None);
+        let ever = job(of(serde_json::json!({"Retention": "Forever", "Pin": true})), None, None);
+        assert_eq!((ever.retention(), ever.pin()), (Some(Duration::ZERO), true));
+        validate(&ever).unwrap();
+        let wrong = |params, field: &str| {
+            let text = validate(&job(of(params), None, None)).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("{field}: ")) && !text.contains('\n'), "{text}");
+        };
+        wrong(serde_json::json!({"Retention": "soon"}), "Tasks[0].Publisher.Params.Retention");
+        wrong(serde_json::json!({"Retention": 7}), "Tasks[0].Publisher.Params.Retention");
+        wrong(serde_json::json!({"Pin": "yes"}), "Tasks[0].Publisher.Params.Pin");
+        let text = validate(&job(of(none), Some("a while"), None)).unwrap_err().to_string();
+        assert!(text.starts_with("Labels[codling/retention]: "), "{text}");
+    }
 
     #[test]
     fn constraints_match_as_kubernetes_selectors_do() {

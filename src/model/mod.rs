@@ -26,7 +26,7 @@ pub use job::{
     Timeouts,
 };
 pub use resources::{ResourceRequest, Resources};
-pub use result::{Deletion, DeletionReason, Pin, ResultEntry, ResultStatus};
+pub use result::{Deletion, DeletionReason, EvictFirst, Pin, ResultEntry, ResultStatus};
 pub use state::{DesiredState, ExecutionState, IllegalTransition, JobState};
 pub use time::Timestamp;
 pub use units::{Bytes, MilliCpu};

@@ -29,6 +29,8 @@ pub enum DeletionReason {
     Count,
     /// The file system had less free than `Results.MinFree`.
     MinFree,
+    /// Results took more than `Results.MaxSize` together.
+    Size,
     /// A user removed it.
     Removed,
     /// Its file was missing or damaged when the node started.
@@ -42,10 +44,27 @@ impl fmt::Display for DeletionReason {
             Self::Quota => "evicted to keep the quota",
             Self::Count => "evicted to keep Results.MaxCount",
             Self::MinFree => "evicted to keep Results.MinFree",
+            Self::Size => "evicted to keep Results.MaxSize",
             Self::Removed => "removed by a user",
             Self::Lost => "its file was missing or damaged at start",
         })
     }
+}
+
+impl DeletionReason {
+    /// Every reason, in the order of the declaration.
+    pub const ALL: [Self; 7] =
+        [Self::Expired, Self::Quota, Self::Count, Self::MinFree, Self::Size, Self::Removed, Self::Lost];
+}
+
+/// Which results go first when room is needed: `Results.EvictFirst`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EvictFirst {
+    /// The oldest.
+    #[default]
+    Oldest,
+    /// Those that somebody has downloaded whole, the oldest of them first; then the others.
+    Fetched,
 }
 
 /// Whether a result is there.

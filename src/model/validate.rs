@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::engine::WasmSpec;
-use super::job::{Constraint, JobSpec, JobType, NetworkKind, Task};
+use super::job::{Constraint, JobSpec, JobType, NetworkKind, Task, keeping};
 
 /// Bounds on what one job may hold: a job is read into memory whole.
 pub mod limits {
@@ -58,7 +58,23 @@ pub fn validate(job: &JobSpec) -> Result<(), Problems> {
         constraint(i, c, &mut found);
     }
     task(&job.task, &mut found);
+    keep(job, &mut found);
     if found.is_empty() { Ok(()) } else { Err(Problems(found)) }
+}
+
+/// What the job says about how long its result is kept.
+fn keep(job: &JobSpec, found: &mut Vec<String>) {
+    let faults = [
+        (job.result_word(&keeping::RETENTION), keeping::retention as fn(&str) -> Result<_, _>),
+        (job.result_word(&keeping::PIN), |word| keeping::pin(word).map(|_| Duration::ZERO)),
+    ];
+    for (said, read) in faults {
+        if let Some((field, word)) = said
+            && let Err(fault) = read(&word)
+        {
+            found.push(format!("{field}: {fault}"));
+        }
+    }
 }
 
 fn name(what: &str, text: &str, found: &mut Vec<String>) {

@@ -22,6 +22,16 @@ pub enum NoRoom {
         /// The quota.
         quota: Bytes,
     },
+    /// Results may not take more together.
+    #[error("no room for {asked}: at most {room} of Results.MaxSize ({max_size}) can be made free now")]
+    Size {
+        /// What was asked for.
+        asked: Bytes,
+        /// What could be made free.
+        room: Bytes,
+        /// The limit.
+        max_size: Bytes,
+    },
     /// The file system would be left with too little.
     #[error("no room for {asked}: at most {room} can be made free beside Results.MinFree ({min_free})")]
     Disk {
@@ -115,6 +125,9 @@ impl From<NoRoom> for Failure {
             NoRoom::Disk { .. } => {
                 (FailureCode::DiskQuota, "free disk space, ask for less disk, or lower Results.MinFree")
             }
+            NoRoom::Size { .. } => {
+                (FailureCode::DiskQuota, "unpin or remove results, or raise Results.MaxSize")
+            }
             NoRoom::Count { .. } => {
                 (FailureCode::DiskQuota, "unpin or remove results, or raise Results.MaxCount")
             }
@@ -131,9 +144,10 @@ impl From<PublishError> for Failure {
             other => other,
         };
         let (code, hint) = match &error {
-            PublishError::TooLarge { .. } => {
-                (FailureCode::ResultTooLarge, "write less, unpin or remove results, or raise Results.Quota")
-            }
+            PublishError::TooLarge { .. } => (
+                FailureCode::ResultTooLarge,
+                "write less, unpin or remove results, or raise Results.Quota and Results.MaxSize",
+            ),
             PublishError::Interrupted(Cause::Cancelled) => (FailureCode::Cancelled, ""),
             PublishError::Interrupted(Cause::Timeout) => (FailureCode::Timeout, ""),
             PublishError::Interrupted(Cause::Disk) => (FailureCode::DiskQuota, ""),

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::error::NoRoom;
 use super::shelf::Shelf;
-use super::state::{Phase, Scratch};
+use super::state::{Phase, Scratch, Wish};
 use crate::model::{Bytes, ExecutionId};
 use crate::sys::Meter;
 
@@ -78,7 +78,7 @@ impl Shelf {
     ) -> Result<ScratchLease, NoRoom> {
         let meter = Arc::new(Meter::new(amount));
         let scratch = Scratch { amount: amount.on_disk(), meter: Arc::clone(&meter) };
-        let number = self.make_room(amount.on_disk(), 0, |state| {
+        let number = self.make_room(Wish::Scratch(amount.on_disk()), |state| {
             let number = state.next_lease;
             state.next_lease += 1;
             state.scratch.insert(number, scratch);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::model::{Bytes, DeletionReason, Pin, Timestamp};
+use crate::model::{Bytes, DeletionReason, EvictFirst, Pin, Timestamp};
 
 /// One result on the shelf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Item {
     pub pin: Option<Pin>,
     /// Somebody reads it now.
     pub in_use: bool,
+    /// Somebody has downloaded it whole.
+    pub fetched: bool,
+    /// Its date is of a clock that was wrong: it has no age yet.
+    pub undated: bool,
 }
 
 /// What the node's owner wants kept.
@@ -30,6 +34,8 @@ pub struct Policy {
     pub retention: Duration,
     /// `Results.MaxCount`: how many are kept.
     pub max_count: u32,
+    /// `Results.EvictFirst`: which go first when room is needed.
+    pub evict_first: EvictFirst,
 }
 
 /// What must become free.
@@ -89,12 +95,12 @@ impl Item {
 
     fn is_expired(&self, policy: &Policy, now: Option<Timestamp>) -> bool {
         // A result from the future (the clock was wrong then, or is now) ends still later, so it is not.
-        now.is_some_and(|now| self.expires(policy).is_some_and(|end| end <= now))
+        !self.undated && now.is_some_and(|now| self.expires(policy).is_some_and(|end| end <= now))
     }
 }
 
 /// What goes: first what has outlived its retention (if the time is known: `now`), then what exceeds the count, then,
-/// if and only if that meets the need, the oldest. Nothing that is pinned or in use goes.
+/// if and only if that meets the need, the first in the order of eviction. Nothing that is pinned or in use goes.
 #[must_use]
 pub fn plan(items: &[Item], policy: &Policy, now: Option<Timestamp>, need: &Need) -> Plan {
     let mut plan = Plan::default();
@@ -106,6 +112,7 @@ pub fn plan(items: &[Item], policy: &Policy, now: Option<Timestamp>, need: &Need
             stay.push(item);
         }
     }
+    stay.sort_by_key(|item| eviction_order(item, policy));
     let count = |plan: &Plan| items.len() - plan.deletions.len();
     let max_count = policy.max_count as usize;
     let mut stay = stay.into_iter();
@@ -133,7 +140,9 @@ pub fn plan(items: &[Item], policy: &Policy, now: Option<Timestamp>, need: &Need
 #[must_use]
 pub fn next(items: &[Item], policy: &Policy, now: Option<Timestamp>, limit: usize) -> Vec<Pick> {
     let mut plan = plan(items, policy, now, &Need::NONE);
-    for item in by_age(items, now) {
+    let mut order = by_age(items, now);
+    order.sort_by_key(|item| eviction_order(item, policy));
+    for item in order {
         if plan.deletions.len() >= limit {
             break;
         }
@@ -156,6 +165,11 @@ fn by_age(items: &[Item], now: Option<Timestamp>) -> Vec<&Item> {
     let mut free: Vec<&Item> = items.iter().filter(|item| !item.is_held(now)).collect();
     free.sort_unstable_by_key(|item| (item.created, item.execution));
     free
+}
+
+/// The lower goes sooner. Sorting by it is stable: equals stay in the order of their age.
+fn eviction_order(item: &Item, policy: &Policy) -> bool {
+    policy.evict_first == EvictFirst::Fetched && !item.fetched
 }
 
 fn sum(sizes: impl Iterator<Item = Bytes>) -> Bytes {
@@ -185,11 +199,13 @@ mod tests {
             retention: None,
             pin: None,
             in_use: false,
+            fetched: false,
+            undated: false,
         }
     }
 
     fn policy(retention: u64, max_count: u32) -> Policy {
-        Policy { retention: Duration::from_secs(retention), max_count }
+        Policy { retention: Duration::from_secs(retention), max_count, evict_first: EvictFirst::Oldest }
     }
 
     fn need(room: u64, places: u32) -> Need {
@@ -221,6 +237,37 @@ mod tests {
         assert!(plan(&items, &policy(0, 2), Some(NOW), &Need::NONE).deletions.is_empty());
         let pinned = items.map(|item| Item { pin: Some(Pin { until: None }), ..item });
         assert!(!plan(&pinned, &policy(0, 2), Some(NOW), &need(0, 1)).enough);
+    }
+
+    #[test]
+    fn what_was_fetched_goes_first_where_the_owner_wants_that() {
+        use DeletionReason::{Count, Quota};
+        let mut items = [item(1, 10, 50), item(2, 10, 40), item(3, 10, 30), item(4, 10, 20)];
+        items[1].fetched = true;
+        items[3].fetched = true;
+        let oldest = policy(0, 3);
+        assert_eq!(
+            went(&plan(&items, &oldest, Some(NOW), &need(25, 0))),
+            [(1, Count), (2, Quota), (3, Quota)]
+        );
+        let fetched = Policy { evict_first: EvictFirst::Fetched, ..oldest };
+        assert_eq!(
+            went(&plan(&items, &fetched, Some(NOW), &need(25, 0))),
+            [(2, Count), (4, Quota), (1, Quota)]
+        );
+        let next: Vec<_> =
+            super::next(&items, &fetched, Some(NOW), 4).iter().map(|p| p.execution.as_u128()).collect();
+        assert_eq!(next, [2, 4, 1, 3]);
+    }
+
+    #[test]
+    fn what_has_no_date_has_no_age() {
+        let undated = Item { undated: true, ..item(1, 10, 1000) };
+        assert!(plan(&[undated], &policy(1, 10), Some(NOW), &Need::NONE).deletions.is_empty());
+        assert_eq!(
+            went(&plan(&[undated], &policy(1, 10), Some(NOW), &need(5, 0))),
+            [(1, DeletionReason::Quota)]
+        );
     }
 
     #[test]
@@ -258,6 +305,8 @@ mod tests {
             retention in proptest::option::of(0u64..1000),
             pin in proptest::option::weighted(0.2, proptest::option::of(0i64..2000)),
             in_use in proptest::bool::weighted(0.2),
+            fetched in proptest::bool::ANY,
+            undated in proptest::bool::weighted(0.1),
         ) -> Item {
             Item {
                 execution: Uuid::nil(),
@@ -266,6 +315,8 @@ mod tests {
                 retention: retention.map(Duration::from_nanos),
                 pin: pin.map(|until| Pin { until: until.map(Timestamp) }),
                 in_use,
+                fetched,
+                undated,
             }
         }
     }
@@ -275,6 +326,7 @@ mod tests {
             mut items in proptest::collection::vec(any_item(), 0..40),
             retention in prop_oneof![Just(0u64), 0u64..1500],
             max_count in 0u32..50,
+            fetched_first in proptest::bool::ANY,
             now in proptest::option::of(0i64..2500),
             room in 0u64..20_000,
             places in 0u32..3,
@@ -282,7 +334,8 @@ mod tests {
             for (n, item) in items.iter_mut().enumerate() {
                 item.execution = Uuid::from_u128(n as u128);
             }
-            let policy = Policy { retention: Duration::from_nanos(retention), max_count };
+            let evict_first = if fetched_first { EvictFirst::Fetched } else { EvictFirst::Oldest };
+            let policy = Policy { retention: Duration::from_nanos(retention), max_count, evict_first };
             (items, policy, now.map(Timestamp), need(room, places))
         }
     }
@@ -314,12 +367,15 @@ mod tests {
             for pick in plan.deletions.iter().filter(|pick| pick.reason == DeletionReason::Expired) {
                 let item = picked(pick);
                 let retention = item.retention.unwrap_or(policy.retention);
-                prop_assert!(!retention.is_zero());
+                prop_assert!(!retention.is_zero() && !item.undated);
                 prop_assert!(now.unwrap().since(item.created) >= retention);
             }
             for stage in [DeletionReason::Count, DeletionReason::Quota] {
-                let ages = plan.deletions.iter().filter(|pick| pick.reason == stage).map(|pick| picked(pick).created);
-                prop_assert!(ages.is_sorted());
+                let order = plan.deletions.iter().filter(|pick| pick.reason == stage).map(|pick| {
+                    let item = picked(pick);
+                    (policy.evict_first == EvictFirst::Fetched && !item.fetched, item.created)
+                });
+                prop_assert!(order.is_sorted());
             }
 
             // The need: met when it says so, and then nothing went for it that did not have to.

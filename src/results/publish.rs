@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::{NoRoom, PublishError};
 use super::shelf::{PARTIAL_SUFFIX, Shelf};
-use super::state::{Packing, Phase, Slot};
+use super::state::{Packing, Phase, Slot, Wish};
 use crate::archive::{self, Packed, Warnings};
 use crate::model::{Bytes, ExecutionId, JobId, ResultEntry, ResultStatus};
 use crate::sys::{FileOut, Files, Interrupt};
@@ -85,7 +85,10 @@ impl Shelf {
         // A row that was a tombstone is none any more.
         state.tombstones.retain(|(_, known)| *known != execution);
         match state.slot_mut(&execution) {
-            Some(slot) if slot.phase == Phase::Unconfirmed => slot.phase = Phase::Stored,
+            Some(slot) if slot.phase == Phase::Unconfirmed => {
+                slot.phase = Phase::Stored;
+                slot.pin = entry.pin;
+            }
             _ => {
                 log::error!(target: "results", "confirmed a result that is not there: {}", entry.execution_id)
             }
@@ -162,7 +165,7 @@ impl<'a> Draft<'a> {
             *packing = Packing { reserved: size, written: size };
         }
         let path = self.shelf.path(&entry.execution_id);
-        self.shelf.make_room(Bytes::ZERO, 1, |state| {
+        self.shelf.make_room(Wish::Place, |state| {
             state.packing.remove(&self.execution);
             state.insert(self.execution, Slot::of(entry, Phase::Unconfirmed));
         })?;
@@ -217,7 +220,7 @@ impl Stepper<'_> {
     fn reserve(&mut self, end: Bytes) -> Result<(), NoRoom> {
         let needed = end.on_disk().minus(self.reserved);
         let step = STEP.min(self.most.on_disk().minus(self.reserved)).max(needed);
-        self.shelf.make_room(step, 0, |state| {
+        self.shelf.make_room(Wish::Archive(step), |state| {
             if let Some(packing) = state.packing.get_mut(&self.execution) {
                 packing.reserved = packing.reserved.plus(step);
             }

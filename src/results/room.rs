@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::error::NoRoom;
 use super::policy::{self, Need, Pick, Policy};
 use super::shelf::{Shelf, TOMBSTONES_MAX, deletion};
-use super::state::{Phase, Shortage, State, execution_id};
+use super::state::{Phase, Shortage, State, Wish, execution_id};
 use crate::model::{Bytes, Deletion, DeletionReason, ResultEntry, ResultStatus, Timestamp};
 use crate::store::ExecutionChange;
 use crate::sys::EARLIEST_BELIEVABLE;
@@ -22,14 +22,9 @@ const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
 pub(super) type RoomGuard<'a> = MutexGuard<'a, ()>;
 
 impl Shelf {
-    /// Makes sure that there is room for `asked` more bytes and `places` more results, deleting results if that
-    /// helps, and lets `take` take it before anybody else can. Blocking.
-    pub(super) fn make_room<T>(
-        &self,
-        asked: Bytes,
-        places: u32,
-        take: impl FnOnce(&mut State) -> T,
-    ) -> Result<T, NoRoom> {
+    /// Makes sure that there is room for what is wished for, deleting results if that helps, and lets `take` take it
+    /// before anybody else can. Blocking.
+    pub(super) fn make_room<T>(&self, wish: Wish, take: impl FnOnce(&mut State) -> T) -> Result<T, NoRoom> {
         let room = self.room();
         // Some file systems show late what was freed. It counts at once, for this call.
         let mut freed = Bytes::ZERO;
@@ -40,7 +35,8 @@ impl Shelf {
             let now = self.trusted_now();
             let victims = {
                 let mut state = self.state();
-                let shortage = self.shortage(&state, asked, free);
+                let shortage = self.shortage(&state, wish, free);
+                let places = wish.places();
                 let crowded = state.count() + places as usize > self.settings.max_count as usize;
                 if shortage.worst() == Bytes::ZERO && (places == 0 || !crowded) {
                     return Ok(take(&mut state));
@@ -50,7 +46,7 @@ impl Shelf {
                 let plan = policy::plan(&items, &self.policy(), now, &need);
                 if plan.deletions.is_empty() {
                     let deletable = policy::deletable(&items, now);
-                    return Err(self.no_room(&state, asked, shortage, deletable, free));
+                    return Err(self.no_room(&state, wish.bytes(), shortage, deletable, free));
                 }
                 mark(&mut state, &plan.deletions);
                 plan.deletions
@@ -61,11 +57,11 @@ impl Shelf {
     }
 
     /// What is missing. Nothing can be missing for nothing: who asks for a place only has written its bytes already.
-    fn shortage(&self, state: &State, asked: Bytes, free: Bytes) -> Shortage {
-        if asked == Bytes::ZERO {
-            return Shortage { quota: Bytes::ZERO, disk: Bytes::ZERO };
+    fn shortage(&self, state: &State, wish: Wish, free: Bytes) -> Shortage {
+        if wish.bytes() == Bytes::ZERO {
+            return Shortage::default();
         }
-        state.shortage(asked, self.settings.quota, self.settings.min_free, free)
+        state.shortage(wish, &self.settings, free)
     }
 
     fn no_room(
@@ -79,6 +75,11 @@ impl Shelf {
         let (quota, min_free) = (self.settings.quota, self.settings.min_free);
         if shortage.worst() == Bytes::ZERO {
             return NoRoom::Count { limit: self.settings.max_count };
+        }
+        if shortage.reason() == DeletionReason::Size {
+            let max_size = self.settings.max_size;
+            let room = max_size.plus(deletable).minus(state.results());
+            return NoRoom::Size { asked, room: room.min(max_size), max_size };
         }
         if shortage.quota >= shortage.disk {
             let room = quota.plus(deletable).minus(state.used());
@@ -96,7 +97,8 @@ impl Shelf {
         let deletable = policy::deletable(&state.items(), now);
         let quota = self.settings.quota.plus(deletable).minus(state.used());
         let disk = free.plus(deletable).minus(state.unwritten().plus(self.settings.min_free));
-        Ok(quota.min(disk))
+        let size = self.settings.max_size.plus(deletable).minus(state.results()).min(self.settings.max_size);
+        Ok(quota.min(disk).min(size))
     }
 
     /// Whether a place for one more result can be made.
@@ -146,7 +148,7 @@ impl Shelf {
         let room = self.room();
         let free = self.disk.space().map_err(NoRoom::Probe)?.free;
         let now = self.trusted_now();
-        let shortage = self.state().shortage(Bytes::ZERO, self.settings.quota, self.settings.min_free, free);
+        let shortage = self.state().shortage(Wish::Nothing, &self.settings, free);
         let need = Need { room: shortage.worst(), places: 0, reason: shortage.reason() };
         let choose = |items: &[policy::Item]| {
             let mut plan = policy::plan(items, &self.policy(), now, &need);
@@ -316,10 +318,13 @@ fn mark(state: &mut State, picks: &[Pick]) {
 
 impl Shortage {
     pub(super) fn worst(self) -> Bytes {
-        self.quota.max(self.disk)
+        self.quota.max(self.disk).max(self.size)
     }
 
     pub(super) fn reason(self) -> DeletionReason {
+        if self.size > self.quota.max(self.disk) {
+            return DeletionReason::Size;
+        }
         if self.quota >= self.disk { DeletionReason::Quota } else { DeletionReason::MinFree }
     }
 }

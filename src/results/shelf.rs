@@ -18,7 +18,9 @@ use super::lease::ReadLease;
 use super::policy::{self, Pick, Policy};
 use super::state::{Phase, State, execution_id};
 use crate::archive::PackOptions;
-use crate::model::{Bytes, Deletion, DeletionReason, ExecutionId, Pin, ResultEntry, ResultStatus, Timestamp};
+use crate::model::{
+    Bytes, Deletion, DeletionReason, EvictFirst, ExecutionId, Pin, ResultEntry, ResultStatus, Timestamp,
+};
 use crate::store::{ExecutionStore, StoreError};
 use crate::sys::{Clock, DiskProbe, Files, Space};
 
@@ -47,6 +49,10 @@ pub struct ShelfSettings {
     pub retention: Duration,
     /// `Results.MaxCount`; with 0 nothing can be published.
     pub max_count: u32,
+    /// `Results.MaxSize`: most that archives take together; the greatest number is no limit but the quota.
+    pub max_size: Bytes,
+    /// `Results.EvictFirst`.
+    pub evict_first: EvictFirst,
     /// How archives are made.
     pub pack: PackOptions,
 }
@@ -74,6 +80,8 @@ pub struct Df {
     pub count: u32,
     /// `Results.MaxCount`.
     pub max_count: u32,
+    /// `Results.MaxSize`, if there is such a limit.
+    pub max_size: Option<Bytes>,
     /// What goes next and why: what is due now, then what goes first when room is needed.
     pub next: Vec<Deletion>,
 }
@@ -144,7 +152,8 @@ impl Shelf {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        Policy { retention: self.settings.retention, max_count: self.settings.max_count }
+        let ShelfSettings { retention, max_count, evict_first, .. } = self.settings;
+        Policy { retention, max_count, evict_first }
     }
 
     /// The time, if it is to be believed.
@@ -227,6 +236,7 @@ impl Shelf {
             space,
             count: u32::try_from(state.slots().len()).unwrap_or(u32::MAX),
             max_count: self.settings.max_count,
+            max_size: Some(self.settings.max_size).filter(|size| *size != Bytes(u64::MAX)),
             next: next.iter().filter_map(|pick| deletion(&state, pick)).collect(),
         }
     }

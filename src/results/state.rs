@@ -9,6 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::policy::Item;
+use super::shelf::ShelfSettings;
 use crate::model::{Bytes, ExecutionId, JobId, Pin, ResultEntry, Timestamp};
 use crate::sys::Meter;
 
@@ -34,6 +35,8 @@ pub(super) struct Slot {
     pub(super) pin: Option<Pin>,
     pub(super) readers: u32,
     pub(super) phase: Phase,
+    /// Somebody has downloaded it whole.
+    pub(super) fetched: bool,
 }
 
 impl Slot {
@@ -46,6 +49,7 @@ impl Slot {
             pin: entry.pin,
             readers: 0,
             phase,
+            fetched: false,
         }
     }
 
@@ -70,11 +74,39 @@ pub(super) struct Scratch {
     pub(super) meter: Arc<Meter>,
 }
 
-/// How far a wish for room exceeds what there is.
+/// What somebody wants room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Nothing: only standing excess counts.
+    Nothing,
+    /// So much for what an execution writes.
+    Scratch(Bytes),
+    /// So much for an archive.
+    Archive(Bytes),
+    /// A place for one more result, whose bytes are written already.
+    Place,
+}
+
+impl Wish {
+    pub(super) const fn bytes(self) -> Bytes {
+        match self {
+            Self::Scratch(bytes) | Self::Archive(bytes) => bytes,
+            Self::Nothing | Self::Place => Bytes::ZERO,
+        }
+    }
+
+    pub(super) const fn places(self) -> u32 {
+        matches!(self, Self::Place) as u32
+    }
+}
+
+/// How far a wish for room exceeds what there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Shortage {
     pub(super) quota: Bytes,
     pub(super) disk: Bytes,
+    /// Of `Results.MaxSize`.
+    pub(super) size: Bytes,
 }
 
 /// Everything that is counted.
@@ -139,11 +171,19 @@ impl State {
         packing.chain(scratch).fold(Bytes::ZERO, Bytes::plus)
     }
 
-    /// What is missing for `asked` more, if the file system has `free`.
-    pub(super) fn shortage(&self, asked: Bytes, quota: Bytes, min_free: Bytes, free: Bytes) -> Shortage {
+    /// What is missing for a wish, if the file system has `free`.
+    pub(super) fn shortage(&self, wish: Wish, settings: &ShelfSettings, free: Bytes) -> Shortage {
+        let asked = wish.bytes();
+        let stored = match wish {
+            Wish::Archive(bytes) => self.results().plus(bytes),
+            // Who wants scratch space has no part in what results take together.
+            Wish::Scratch(_) => Bytes::ZERO,
+            Wish::Nothing | Wish::Place => self.results(),
+        };
         Shortage {
-            quota: self.used().plus(asked).minus(quota),
-            disk: self.unwritten().plus(asked).plus(min_free).minus(free),
+            quota: self.used().plus(asked).minus(settings.quota),
+            disk: self.unwritten().plus(asked).plus(settings.min_free).minus(free),
+            size: stored.minus(settings.max_size),
         }
     }
 
@@ -162,6 +202,8 @@ impl State {
             retention: slot.retention,
             pin: slot.pin,
             in_use: slot.readers > 0 || slot.phase == Phase::Unconfirmed,
+            fetched: slot.fetched,
+            undated: false,
         };
         counted.map(item).collect()
     }

@@ -325,6 +325,8 @@ fn shelf(directory: &std::path::Path, executions: ExecutionStore, clock: Arc<Fak
         min_free: Bytes::ZERO,
         retention: Duration::ZERO,
         max_count: 100,
+        max_size: Bytes(u64::MAX),
+        evict_first: crate::model::EvictFirst::Oldest,
         pack: PackOptions::default(),
     };
     crate::sys::fs::create_private_dir(&settings.dir).unwrap();

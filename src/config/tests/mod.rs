@@ -81,6 +81,7 @@ fn sample(key: &Key) -> (&'static str, &'static [&'static str]) {
         ("JobAdmissionControl.Locality", _) => ("local", &[]),
         ("Logging.Level", _) => ("debug", &[]),
         ("Logging.Mode", _) => ("json", &[]),
+        ("Results.EvictFirst", _) => ("fetched", &[]),
         (_, Kind::Word(_)) => ("memory", &[]),
         (_, Kind::Path) => ("/elsewhere/it", &[]),
         (_, Kind::Bool) => ("true", &[]),

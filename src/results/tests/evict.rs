@@ -378,3 +378,53 @@ fn without_a_ledger_nothing_is_deleted() {
     assert_eq!(bench.gone(), [first.execution_id]);
     bench.check();
 }
+
+#[test]
+fn results_keep_their_own_size_whatever_the_quota_has_left() {
+    let bench = Bench::with(
+        64 << 20,
+        |settings| settings.max_size = Bytes(3 << 20),
+        |_| Arc::new(FixedDisk::new(Bytes::gib(100), Bytes::gib(100))),
+    );
+    let entries: Vec<_> = (0..4).map(|_| bench.publish(900 * KIB).unwrap()).collect();
+    bench.check();
+    assert!(bench.shelf.df().results <= Bytes(3 << 20), "{:?}", bench.shelf.df());
+    let heard = bench.heard.lock().unwrap().clone();
+    assert_eq!(heard.len(), 1);
+    assert_eq!((&heard[0].execution_id, heard[0].reason), (&entries[0].execution_id, DeletionReason::Size));
+    // Scratch space is no part of it, and costs no result.
+    let lease = bench.shelf.reserve_scratch(&ExecutionId::random(), Bytes(40 << 20)).unwrap();
+    assert_eq!(bench.gone().len(), 1);
+    drop(lease);
+    // What could never fit is refused with the limit that it breaks, and costs no result either.
+    let error = bench.publish(4 << 20).unwrap_err();
+    assert!(matches!(error, PublishError::TooLarge { room, .. } if room == Bytes(3 << 20)), "{error}");
+    assert_eq!(bench.gone().len(), 1);
+    // A limit that was lowered is kept from the next start on, by what the dry run names.
+    let mut settings = bench.settings.clone();
+    settings.max_size = Bytes(1 << 20);
+    let Bench { scratch: _scratch, stores, clock, shelf, .. } = bench;
+    drop(shelf);
+    let disk = Arc::new(FixedDisk::new(Bytes::gib(100), Bytes::gib(100)));
+    let (shelf, report) = Shelf::open(settings, stores.executions.clone(), disk, clock as _).unwrap();
+    let gone: Vec<_> = report.evicted.iter().map(|gone| (&gone.execution_id, gone.reason)).collect();
+    assert_eq!(
+        gone,
+        [(&entries[1].execution_id, DeletionReason::Size), (&entries[2].execution_id, DeletionReason::Size)]
+    );
+    assert_eq!(shelf.df().count, 1);
+}
+
+#[test]
+fn a_result_can_be_pinned_from_the_beginning() {
+    let bench = Bench::new(2 << 20);
+    let (id, job) = (ExecutionId::random(), JobId::random());
+    let dir = bench.output(900 * KIB);
+    let mut made = bench.shelf.publish(&id, &job, &dir, None, &Interrupt::new()).unwrap();
+    made.entry.pin = Some(Pin { until: None });
+    bench.confirm(&made.entry);
+    bench.publish(900 * KIB).unwrap();
+    bench.publish(900 * KIB).unwrap();
+    assert!(!bench.gone().contains(&id));
+    assert!(matches!(bench.shelf.remove(&id), Err(Refusal::Pinned)));
+}

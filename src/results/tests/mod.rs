@@ -75,6 +75,8 @@ pub(super) fn settings(scratch: &Scratch, quota: u64) -> ShelfSettings {
         min_free: Bytes::ZERO,
         retention: Duration::ZERO,
         max_count: 1000,
+        max_size: Bytes(u64::MAX),
+        evict_first: crate::model::EvictFirst::Oldest,
         // Sizes are then known beforehand.
         pack: PackOptions { level: Level::STORE, ..PackOptions::default() },
     }
