@@ -22,18 +22,21 @@ use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::model::message::FromCompute;
 use crate::model::{Deletion, ExecutionRecord, NodeId};
-use crate::orchestrator::handle::{Command, NodeHandle};
+use crate::orchestrator::handle::{Command, CoreError, NodeHandle};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
-use crate::sys::{Clock, DiskProbe, Files, Machine, RealFiles, StatVfs, SystemClock};
+use crate::sys::{Clock, DiskProbe, Files, Health, Machine, RealFiles, StatVfs, SystemClock};
 
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
 
 /// How long a stopping node waits for executions to let go. What has not ended by then is settled at the next start.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the store's thread may take to answer before the node is not ready. A commit on a worn card takes seconds.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Deletions that wait to be written into histories; more are logged only.
 const DELETIONS_MAX: usize = 1024;
@@ -122,6 +125,7 @@ struct Node {
     stores: Stores,
     shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
+    health: Arc<Health>,
     /// Results that the start found missing or had to delete.
     gone: Vec<Deletion>,
 }
@@ -169,7 +173,16 @@ impl Node {
         );
         let mut gone = swept.lost;
         gone.extend(swept.evicted);
-        Ok(Self { identity, machine: machine.clone(), resolved, stores, shelf, clock, gone })
+        Ok(Self {
+            identity,
+            machine: machine.clone(),
+            resolved,
+            stores,
+            shelf,
+            clock,
+            health: Arc::default(),
+            gone,
+        })
     }
 
     /// The life of the node on its core thread; gives the stores back for the last commit.
@@ -278,9 +291,16 @@ async fn obey(orchestrator: Orchestrator, compute: Compute, mut commands: mpsc::
                 Command::Submit(spec, answer) => drop(answer.send(orchestrator.submit(*spec).await)),
                 Command::Stop(id, reason, answer) => drop(answer.send(orchestrator.stop(&id, &reason).await)),
                 Command::Load(answer) => drop(answer.send(compute.load())),
+                Command::Check(answer) => drop(answer.send(check(&compute).await)),
             }
         });
     }
+}
+
+/// Whether the store's thread answers.
+async fn check(compute: &Compute) -> Result<(), CoreError> {
+    let answered = tokio::time::timeout(STORE_PATIENCE, compute.ping_store()).await;
+    Ok(answered.unwrap_or(Err(StoreError::Silent { after: STORE_PATIENCE }))?)
 }
 
 /// Brings deletions from whichever thread made them to the core.

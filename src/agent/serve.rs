@@ -54,6 +54,7 @@ pub(super) async fn start(
         jobs: node.stores.jobs.clone(),
         executions: node.stores.executions.clone(),
         shelf: Arc::clone(&node.shelf),
+        health: Arc::clone(&node.health),
         clock: Arc::clone(&node.clock),
         facts: facts(node, offer),
         urls: ResultUrls { advertise: results.advertise.clone(), port: addresses.results.port() },
@@ -123,6 +124,10 @@ impl api::Node for Core {
         let load = self.0.load()?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(NodeLoad { running: count(load.running), queued: count(load.queued), available: load.available })
+    }
+
+    fn check(&self) -> Result<(), NodeError> {
+        Ok(self.0.check()?)
     }
 }
 

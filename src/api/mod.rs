@@ -8,6 +8,7 @@ mod archives;
 mod ask;
 mod auth;
 mod executions;
+mod health;
 mod history;
 mod jobs;
 mod node;
@@ -27,7 +28,7 @@ use crate::model::validate::Problems;
 use crate::model::{EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp};
 use crate::results::Shelf;
 use crate::store::{ExecutionStore, JobStore, StoreError};
-use crate::sys::Clock;
+use crate::sys::{Clock, Health};
 use crate::wire::{ApiError, Code, NodeFacts};
 
 pub use ask::{Ask, Reply};
@@ -115,6 +116,12 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// The node is stopping.
     fn load(&self) -> Result<NodeLoad, NodeError>;
+
+    /// Whether the core answers, and the store's thread answers the core.
+    ///
+    /// # Errors
+    /// One of them does not.
+    fn check(&self) -> Result<(), NodeError>;
 }
 
 /// Everything that answers are made of.
@@ -127,6 +134,8 @@ pub struct App {
     pub executions: ExecutionStore,
     /// Published results.
     pub shelf: Arc<Shelf>,
+    /// What keeps the node from taking work.
+    pub health: Arc<Health>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Who the node is; what it is doing is asked for each time.

@@ -8,17 +8,6 @@ use super::App;
 use super::ask::{Ask, Reply, bad};
 use super::selectors::Selector;
 
-/// `GET agent/alive`, `GET /livez`.
-pub fn alive() -> Reply {
-    Reply::json(&json!({"Status": "OK"}))
-}
-
-/// `GET /readyz`: the core answers.
-pub fn ready(app: &App) -> Result<Reply, ApiError> {
-    app.node.load()?;
-    Ok(alive())
-}
-
 /// `GET agent/version`.
 pub fn version() -> Reply {
     Reply::json(&BuildVersion::default())

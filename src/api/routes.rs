@@ -4,7 +4,7 @@ use crate::gate::{Rule, SITE_FIELD};
 use crate::wire::{ApiError, Code};
 
 use super::ask::{Ask, Reply};
-use super::{App, archives, auth, executions, history, jobs, node, results};
+use super::{App, archives, auth, executions, health, history, jobs, node, results};
 
 /// The API's site.
 pub const API: &str = "api";
@@ -69,8 +69,8 @@ fn api(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let segments = ask.segments()?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
-        ["livez"] => only(ask, "GET, HEAD", |_| Ok(node::alive())),
-        ["readyz"] => only(ask, "GET, HEAD", |_| node::ready(app)),
+        ["livez"] => only(ask, "GET, HEAD", |_| health::live(app)),
+        ["readyz"] => only(ask, "GET, HEAD", |_| Ok(health::ready(app, ask))),
         ["api", "v1", rest @ ..] => v1(app, ask, rest),
         _ => Err(unknown(ask)),
     }
@@ -97,7 +97,7 @@ fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
 
 fn agent(app: &App, ask: &Ask, what: &str) -> Result<Reply, ApiError> {
     let answer: fn(&App) -> Result<Reply, ApiError> = match what {
-        "alive" => |_| Ok(node::alive()),
+        "alive" => |_| Ok(health::alive()),
         "version" => |_| Ok(node::version()),
         "node" => node::agent,
         "config" => |_| Ok(node::config()),

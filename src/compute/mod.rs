@@ -28,7 +28,7 @@ use crate::model::{
 };
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::Shelf;
-use crate::store::ExecutionStore;
+use crate::store::{ExecutionStore, StoreError};
 use crate::sys::{Cause, Clock, Interrupt};
 
 use self::bid::Offer;
@@ -137,6 +137,14 @@ impl Compute {
     /// Waits until the next execution has ended.
     pub async fn changed(&self) {
         self.ended.notified().await;
+    }
+
+    /// Asks the thread that writes the store for a sign of life.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn ping_store(&self) -> Result<(), StoreError> {
+        self.parts.store.ping().await
     }
 
     /// Takes one message. Answers come through [`Parts::reports`].

@@ -58,6 +58,8 @@ pub enum Command {
     Stop(JobId, String, oneshot::Sender<Result<EvaluationId, CoreError>>),
     /// What are you doing?
     Load(oneshot::Sender<Load>),
+    /// Does the store's thread answer?
+    Check(oneshot::Sender<Result<(), CoreError>>),
 }
 
 /// Talks to the core from any other thread; each call blocks until it is answered.
@@ -102,5 +104,13 @@ impl NodeHandle {
     /// The node is stopping.
     pub fn load(&self) -> Result<Load, CoreError> {
         self.ask(Command::Load)
+    }
+
+    /// Whether the core answers, and the store's thread answers the core.
+    ///
+    /// # Errors
+    /// One of them does not.
+    pub fn check(&self) -> Result<(), CoreError> {
+        self.ask(Command::Check)?
     }
 }

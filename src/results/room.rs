@@ -18,6 +18,9 @@ const CHUNK: usize = 64;
 /// When to look again for expired results that somebody was reading.
 const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Less room than this is none: no execution can be given any (`Compute.JobDisk` begins there).
+pub const ROOM_LEAST: Bytes = Bytes::mib(1);
+
 /// What must be held to delete: nobody else makes room at the same time.
 pub(super) type RoomGuard<'a> = MutexGuard<'a, ()>;
 
@@ -99,6 +102,20 @@ impl Shelf {
         let disk = free.plus(deletable).minus(state.unwritten().plus(self.settings.min_free));
         let size = self.settings.max_size.plus(deletable).minus(state.results()).min(self.settings.max_size);
         Ok(quota.min(disk).min(size))
+    }
+
+    /// Why there is no room left to work in, whatever is deleted for it; none if there is [`ROOM_LEAST`].
+    #[must_use]
+    pub fn no_room_left(&self) -> Option<NoRoom> {
+        let free = match self.disk.space() {
+            Ok(space) => space.free,
+            Err(error) => return Some(NoRoom::Probe(error)),
+        };
+        let now = self.trusted_now();
+        let state = self.state();
+        let shortage = self.shortage(&state, Wish::Scratch(ROOM_LEAST), free);
+        let deletable = policy::deletable(&state.items(), now);
+        (shortage.worst() > deletable).then(|| self.no_room(&state, ROOM_LEAST, shortage, deletable, free))
     }
 
     /// Whether a place for one more result can be made.

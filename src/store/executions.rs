@@ -63,6 +63,17 @@ impl ExecutionStore {
         self.writer.stats()
     }
 
+    /// Asks the thread that writes both databases for a sign of life; nothing is written for it.
+    pub fn ping(&self) -> Ticket {
+        self.writer.ping()
+    }
+
+    /// Why the last commit of either database failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<StoreError> {
+        self.writer.failure()
+    }
+
     /// The record of an execution.
     ///
     /// # Errors

@@ -104,6 +104,12 @@ pub enum StoreError {
     /// Too many writes are waiting: come again.
     #[error("the store is busy: {QUEUE_MAX} writes are waiting")]
     Busy,
+    /// The thread that writes has not answered for long: a commit takes that long, or the disk hangs.
+    #[error("the store's thread has not answered for {} s: the disk hangs, or is very slow", after.as_secs())]
+    Silent {
+        /// For how long.
+        after: Duration,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

@@ -104,6 +104,8 @@ struct Batch {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Batch>,
+    /// Who wants to know whether the thread lives: as many as ask at the same time.
+    pings: Vec<Answer>,
     bytes: u64,
     closed: bool,
 }
@@ -113,9 +115,16 @@ struct Shared {
     changed: Condvar,
     commits: AtomicU64,
     lazy_commits: AtomicU64,
+    /// For each database, why its last commit failed, if it did.
+    failures: Mutex<Vec<Option<StoreError>>>,
 }
 
 impl Shared {
+    fn failures(&self) -> MutexGuard<'_, Vec<Option<StoreError>>> {
+        // An entry is set in one step.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The queue is whole between statements: a panic elsewhere does not spoil it.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,10 +146,12 @@ impl Writer {
             changed: Condvar::new(),
             commits: AtomicU64::new(0),
             lazy_commits: AtomicU64::new(0),
+            failures: Mutex::new(vec![None; databases.len()]),
         });
         let databases = databases
             .into_iter()
-            .map(|backend| Target { backend, lazy_since: None, later: Vec::new() })
+            .enumerate()
+            .map(|(number, backend)| Target { number, backend, lazy_since: None, later: Vec::new() })
             .collect();
         let thread = Thread { shared: Arc::clone(&shared), databases, flush_after };
         let handle = std::thread::Builder::new()
@@ -171,6 +182,24 @@ impl Writer {
         Ticket(State::Waiting(answered))
     }
 
+    /// Asks the thread for a sign of life: answered once what waits has been committed, and nothing is written for it.
+    pub(super) fn ping(&self) -> Ticket {
+        let (answer, answered) = oneshot::channel();
+        let mut queue = self.0.lock();
+        if queue.closed {
+            return Ticket::answered(Err(StoreError::Closed));
+        }
+        queue.pings.push(answer);
+        drop(queue);
+        self.0.changed.notify_one();
+        Ticket(State::Waiting(answered))
+    }
+
+    /// Why the last commit of a database failed, if one did.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.0.failures().iter().flatten().next().cloned()
+    }
+
     /// Lets the thread commit what waits, make everything durable, and end. Later batches are refused.
     pub(super) fn close(&self) {
         self.0.lock().closed = true;
@@ -187,6 +216,8 @@ impl Writer {
 }
 
 struct Target {
+    /// Its position among the databases.
+    number: usize,
     backend: Arc<dyn Backend>,
     /// When the oldest lazy commit was made that is not durable yet.
     lazy_since: Option<Instant>,
@@ -203,20 +234,21 @@ struct Thread {
 impl Thread {
     fn run(mut self) -> Result<(), StoreError> {
         loop {
-            let (batches, closed) = self.next();
+            let (batches, pings, closed) = self.next();
             let idle = batches.is_empty();
             self.commit_batches(batches);
             self.flush_due();
+            answer(pings, &Ok(()));
             if closed && idle {
                 return self.close();
             }
         }
     }
 
-    /// Sleeps until there is something to do: batches, a flush that is due, or the end.
-    fn next(&self) -> (VecDeque<Batch>, bool) {
+    /// Sleeps until there is something to do: batches, a question, a flush that is due, or the end.
+    fn next(&self) -> (VecDeque<Batch>, Vec<Answer>, bool) {
         let mut queue = self.shared.lock();
-        while queue.waiting.is_empty() && !queue.closed {
+        while queue.waiting.is_empty() && queue.pings.is_empty() && !queue.closed {
             let due = self.databases.iter().filter_map(|target| target.lazy_since).min();
             let Some(since) = due else {
                 queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +261,7 @@ impl Thread {
             queue = self.shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.bytes = 0;
-        (std::mem::take(&mut queue.waiting), queue.closed)
+        (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.pings), queue.closed)
     }
 
     /// One transaction for each database that the batches name; then the answers.
@@ -310,8 +342,12 @@ impl Target {
         durability: Durability,
     ) -> Result<(), StoreError> {
         // A bug in a back end must not leave callers waiting for ever.
-        catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
-            .unwrap_or_else(|panic| Err(StoreError::Panicked { what: panic_text(&*panic) }))?;
+        let result = catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
+            .unwrap_or_else(|panic| Err(StoreError::Panicked { what: panic_text(&*panic) }));
+        if let Some(failure) = shared.failures().get_mut(self.number) {
+            *failure = result.as_ref().err().cloned();
+        }
+        result?;
         match durability {
             Durability::Durable => {
                 shared.commits.fetch_add(1, Ordering::Relaxed);

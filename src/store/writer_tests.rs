@@ -264,3 +264,40 @@ fn tickets_can_be_awaited() {
     });
     thread.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_ping_is_answered_by_a_thread_that_lives_and_costs_no_commit() {
+    let rig = rig(HOUR);
+    rig.writer.ping().wait().unwrap();
+    assert!(commits(&rig.gates[0]).is_empty() && commits(&rig.gates[1]).is_empty());
+    // A disk that hangs in a commit leaves the question open.
+    let stuck = rig.occupy();
+    let mut ping = rig.writer.ping();
+    let waker = std::task::Waker::noop();
+    let mut context = std::task::Context::from_waker(waker);
+    assert!(std::future::Future::poll(std::pin::Pin::new(&mut ping), &mut context).is_pending());
+    rig.orders[0].send(Order::Pass).unwrap();
+    stuck.wait().unwrap();
+    ping.wait().unwrap();
+    assert_eq!(commits(&rig.gates[0]).len(), 1);
+    let (writer, thread, _) = rig.open();
+    writer.close();
+    thread.join().unwrap().unwrap();
+    assert!(matches!(writer.ping().wait(), Err(StoreError::Closed)));
+}
+
+#[test]
+fn a_failed_commit_is_remembered_until_that_database_commits_again() {
+    let rig = rig(HOUR);
+    assert!(rig.writer.failure().is_none());
+    let failing = rig.occupy();
+    rig.orders[0].send(Order::Fail).unwrap();
+    failing.wait().unwrap_err();
+    assert!(matches!(rig.writer.failure(), Some(StoreError::Corrupt { .. })));
+    rig.orders[1].send(Order::Pass).unwrap();
+    rig.submit(1, Mode::Inside).wait().unwrap();
+    assert!(rig.writer.failure().is_some(), "the other database says nothing of this one");
+    rig.orders[0].send(Order::Pass).unwrap();
+    rig.submit(0, Mode::Inside).wait().unwrap();
+    assert!(rig.writer.failure().is_none());
+}

@@ -1,10 +1,11 @@
 //! What the machine gives: clock, disk space, cores and memory, interruption, metering, log lines,
-//! files that survive a power cut.
+//! files that survive a power cut; and what is wrong with any of it.
 
 pub mod clock;
 pub mod disk;
 pub mod files;
 pub mod fs;
+pub mod health;
 pub mod heap;
 pub mod interrupt;
 pub mod logger;
@@ -15,6 +16,7 @@ pub mod text;
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
 pub use files::{FileOut, Files, RealFiles};
+pub use health::{Condition, Health};
 pub use interrupt::{Cause, Interrupt, Registration};
 pub use machine::Machine;
 pub use meter::{Meter, OverLimit};

@@ -4,6 +4,7 @@ mod fetching;
 mod handshake;
 mod jobs;
 mod keeping;
+mod ready;
 mod serving;
 
 use std::net::SocketAddr;
@@ -103,6 +104,10 @@ impl Node for Core {
         let available = Resources { cpu: MilliCpu(1500), ..Resources::default() };
         Ok(NodeLoad { running: 1, queued: 2, available })
     }
+
+    fn check(&self) -> Result<(), NodeError> {
+        self.refuse.lock().unwrap().take().map_or(Ok(()), Err)
+    }
 }
 
 struct World {
@@ -146,6 +151,7 @@ impl World {
             jobs: stores.jobs.clone(),
             executions: stores.executions.clone(),
             shelf,
+            health: Arc::default(),
             clock: clock.clone(),
             facts: NodeFacts {
                 id: "n-edge-01".into(),
