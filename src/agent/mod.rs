@@ -5,7 +5,10 @@ mod janitor;
 mod lock;
 mod offer;
 mod serve;
+mod starts;
+mod stop;
 mod tidy;
+mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 use crate::archive::{Level, PackOptions};
+use crate::compute::bid::Offer;
 use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::model::message::FromCompute;
@@ -27,13 +31,12 @@ use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
-use crate::sys::{Clock, DiskProbe, Files, Health, Machine, RealFiles, StatVfs, SystemClock};
+use crate::sys::{Clock, DiskProbe, Files, Health, Machine, Notifier, RealFiles, StatVfs, SystemClock};
 
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
-
-/// How long a stopping node waits for executions to let go. What has not ended by then is settled at the next start.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+use self::starts::Start;
+use self::stop::{Signals, Stopping};
 
 /// How long the store's thread may take to answer before the node is not ready. A commit on a worn card takes seconds.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -108,11 +111,8 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
         .max_blocking_threads(1)
         .build()
         .map_err(AgentError::System)?;
-    let served = LocalSet::new().block_on(&runtime, node.serve(settings, ready));
-    // Threads that serve requests hold the stores, too: they are gone once the runtime and its tasks are.
-    drop(runtime);
-    let stores = served?;
-    stores.close()?;
+    let notifier = Notifier::new(|name| std::env::var_os(name));
+    LocalSet::new().block_on(&runtime, node.serve(settings, notifier, ready))?;
     log::info!("stopped");
     Ok(())
 }
@@ -185,8 +185,15 @@ impl Node {
         })
     }
 
-    /// The life of the node on its core thread; gives the stores back for the last commit.
-    async fn serve(self, settings: &Settings, ready: impl FnOnce(Addresses)) -> Result<Stores, AgentError> {
+    /// The life of the node on its core thread.
+    async fn serve(
+        self,
+        settings: &Settings,
+        notifier: Notifier,
+        ready: impl FnOnce(Addresses),
+    ) -> Result<(), AgentError> {
+        let mut signals = Signals::listen().map_err(AgentError::System)?;
+        let notifier = Rc::new(notifier);
         let packer = Packer::start().map_err(AgentError::System)?;
         let (reports, mut reported) = mpsc::unbounded_channel();
         let offer = offer::offer(settings, &self.resolved, &self.machine, &self.identity.id);
@@ -194,41 +201,10 @@ impl Node {
             "jobs that ask for a network are {}",
             if offer.reject_networked { "refused" } else { "taken" }
         );
-        let jobs = self.stores.jobs.clone();
-        let compute = Compute::new(compute::Parts {
-            offer: offer.clone(),
-            running_max: usize::try_from(settings.compute.max_executions).unwrap_or(usize::MAX),
-            scratch: settings.scratch_dir(),
-            store: self.stores.executions.clone(),
-            bodies: Box::new(move |record: &ExecutionRecord| jobs.body(&record.digest).ok().flatten()),
-            shelf: Arc::clone(&self.shelf),
-            publisher: LocalPublisher::new(Arc::clone(&self.shelf), packer.clone()),
-            packer: packer.clone(),
-            runner: offer::runner(settings, self.resolved.quota, &self.shelf),
-            clock: Arc::clone(&self.clock),
-            reports,
-            outbox: false,
-        });
-        let link = compute.clone();
-        let orchestrator = Orchestrator::new(orchestrator::Parts {
-            node: self.identity.id.clone(),
-            store: self.stores.jobs.clone(),
-            clock: Arc::clone(&self.clock),
-            defaults: offer::job_defaults(settings, &self.resolved),
-            link: Box::new(move |message| link.handle(message)),
-        });
-        let recovered = compute.recover().await?;
-        let active = orchestrator.recover()?;
-        self.gone.iter().for_each(|deletion| orchestrator.note_deletion(deletion));
-        if active > 0 || recovered != compute::Recovered::default() {
-            log::info!(
-                "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \
-                 published, {} leftover(s) removed",
-                recovered.interrupted,
-                recovered.resumed,
-                recovered.swept
-            );
-        }
+        let (compute, orchestrator) = self.roles(settings, &offer, packer.clone(), reports);
+        let start = Start::note(settings, &self.stores)?;
+        start.hold(&compute, &self.health);
+        self.recover(&compute, &orchestrator).await?;
         // What compute can say of the last run is heard before anybody asks.
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
@@ -254,30 +230,72 @@ impl Node {
                 }
             }
         });
-        ready(front.addresses());
+        let addresses = front.addresses();
+        ready(addresses);
+        let status = format!("STATUS=API on {}, results on {}", addresses.api, addresses.results);
+        notifier.tell(&format!("READY=1\n{status}"));
+        tokio::task::spawn_local(watchdog::run(Rc::clone(&notifier), self.stores.executions.clone()));
+        let health = Arc::clone(&self.health);
+        tokio::task::spawn_local(start.get_over(compute.clone(), health, Rc::clone(&notifier), status));
         crate::sys::text::release_startup_pages();
-        until_told_to_stop().await.map_err(AgentError::System)?;
-        log::info!("stopping");
-        front.stop().await;
-        compute.shut_down();
-        pump.abort();
-        settle(&compute).await;
-        Ok(self.stores)
+        signals.next().await;
+        tokio::task::spawn_local(signals.end_at_once());
+        starts::forget(settings);
+        let patience = settings.compute.stop_timeout;
+        let (health, stores) = (self.health, self.stores);
+        Stopping { health, notifier, orchestrator, compute, front, pump, stores, patience }.stop().await
     }
-}
 
-/// Waits until executions have let go, but not for ever.
-async fn settle(compute: &Compute) {
-    let ended = async {
-        while compute.load().running > 0 {
-            compute.changed().await;
+    /// Both roles, each as the other's counterpart.
+    fn roles(
+        &self,
+        settings: &Settings,
+        offer: &Offer,
+        packer: Packer,
+        reports: mpsc::UnboundedSender<FromCompute>,
+    ) -> (Compute, Orchestrator) {
+        let jobs = self.stores.jobs.clone();
+        let compute = Compute::new(compute::Parts {
+            offer: offer.clone(),
+            running_max: usize::try_from(settings.compute.max_executions).unwrap_or(usize::MAX),
+            scratch: settings.scratch_dir(),
+            store: self.stores.executions.clone(),
+            bodies: Box::new(move |record: &ExecutionRecord| jobs.body(&record.digest).ok().flatten()),
+            shelf: Arc::clone(&self.shelf),
+            publisher: LocalPublisher::new(Arc::clone(&self.shelf), packer.clone()),
+            packer,
+            runner: offer::runner(settings, self.resolved.quota, &self.shelf),
+            clock: Arc::clone(&self.clock),
+            reports,
+            restart_pause: settings.compute.restart_pause,
+            outbox: false,
+        });
+        let link = compute.clone();
+        let orchestrator = Orchestrator::new(orchestrator::Parts {
+            node: self.identity.id.clone(),
+            store: self.stores.jobs.clone(),
+            clock: Arc::clone(&self.clock),
+            defaults: offer::job_defaults(settings, &self.resolved),
+            link: Box::new(move |message| link.handle(message)),
+        });
+        (compute, orchestrator)
+    }
+
+    /// Settles what the last run of the node left, and says what was done.
+    async fn recover(&self, compute: &Compute, orchestrator: &Orchestrator) -> Result<(), AgentError> {
+        let recovered = compute.recover().await?;
+        let active = orchestrator.recover()?;
+        self.gone.iter().for_each(|deletion| orchestrator.note_deletion(deletion));
+        if active > 0 || recovered != compute::Recovered::default() {
+            log::info!(
+                "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \
+                 published, {} leftover(s) removed",
+                recovered.interrupted,
+                recovered.resumed,
+                recovered.swept
+            );
         }
-    };
-    if tokio::time::timeout(STOP_DEADLINE, ended).await.is_err() {
-        log::warn!(
-            "{} execution(s) did not end in time; the next start settles them",
-            compute.load().running
-        );
+        Ok(())
     }
 }
 
@@ -319,18 +337,6 @@ async fn note_deletions(orchestrator: Orchestrator, mut deletions: mpsc::Receive
     while let Some(deletion) = deletions.recv().await {
         orchestrator.note_deletion(&deletion);
     }
-}
-
-async fn until_told_to_stop() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    std::future::poll_fn(|context| {
-        let told = terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
-        if told { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    Ok(())
 }
 
 /// Where archives are kept. A ledger in memory begins empty, and what a ledger does not list is swept: it gets a

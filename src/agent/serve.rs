@@ -14,9 +14,6 @@ use crate::wire::NodeFacts;
 
 use super::{Addresses, AgentError, Node};
 
-/// How long requests and downloads under way may take to finish when the node stops.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-
 /// A front that is open.
 pub(super) struct Front {
     gate: Gate,
@@ -29,10 +26,11 @@ impl Front {
         self.addresses
     }
 
-    /// Lets nobody in any more, and waits for those inside.
-    pub(super) async fn stop(self) {
-        self.gate.close(CLOSE_PATIENCE).await;
-        self.handlers.stop(CLOSE_PATIENCE).await;
+    /// Lets nobody in any more; requests and downloads under way may take that long to finish.
+    pub(super) async fn stop(self, patience: Duration) {
+        self.gate.close(patience).await;
+        // Nobody is left to ask: a handler has at most one answer to finish.
+        self.handlers.stop(patience).await;
     }
 }
 

@@ -18,9 +18,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::model::backoff::pause_after;
 use crate::model::message::{FromCompute, Order, ToCompute};
 use crate::model::state::ExecutionEvent;
 use crate::model::{
@@ -67,6 +70,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where reports go. One execution sends at most four: what waits is bounded by what may wait here.
     pub reports: UnboundedSender<FromCompute>,
+    /// First pause before an execution is run again that restarts of the node have cut off twice; zero is none.
+    pub restart_pause: Duration,
     /// Whether ends must be kept until they are acknowledged (a remote orchestrator).
     pub outbox: bool,
 }
@@ -93,6 +98,10 @@ struct State {
     running: HashMap<ExecutionId, Running>,
     used: Resources,
     draining: bool,
+    /// Why nothing is started for now, if nothing is.
+    held: Option<String>,
+    /// One at a time: should one of them bring the node down, it is known which.
+    cautious: bool,
     /// The node stops: what ends now is settled by the next start, with the files at hand.
     silent: bool,
 }
@@ -102,7 +111,8 @@ struct State {
 pub struct Compute {
     parts: Rc<Parts>,
     state: Rc<RefCell<State>>,
-    ended: Rc<tokio::sync::Notify>,
+    ended: Rc<Notify>,
+    released: Rc<Notify>,
 }
 
 /// What the node is doing.
@@ -120,7 +130,7 @@ impl Compute {
     /// The role, idle. Call [`Compute::recover`] before the first message.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default() }
+        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default(), released: Rc::default() }
     }
 
     /// What the node is doing.
@@ -165,14 +175,57 @@ impl Compute {
         self.state.borrow_mut().draining = true;
     }
 
+    /// Starts nothing and resumes nothing until [`Compute::release`]; `why` is told to those who wait.
+    pub fn hold(&self, why: &str) {
+        self.state.borrow_mut().held = Some(why.to_owned());
+    }
+
+    /// Whether nothing is started for now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.state.borrow().held.is_some()
+    }
+
+    /// Starts what waits, one execution at a time until [`Compute::trust`].
+    pub fn release(&self) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.held = None;
+            state.cautious = true;
+        }
+        self.released.notify_waiters();
+        self.pump();
+    }
+
+    /// Starts as many as fit again.
+    pub fn trust(&self) {
+        self.state.borrow_mut().cautious = false;
+        self.pump();
+    }
+
+    /// Waits for as long as nothing is to be started.
+    async fn until_released(&self) {
+        loop {
+            let released = self.released.notified();
+            if !self.is_held() {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Stops what is at work because the node stops.
     pub fn shut_down(&self) {
-        let mut state = self.state.borrow_mut();
-        state.draining = true;
-        state.silent = true;
-        for running in state.running.values() {
-            running.interrupt.raise(Cause::Shutdown);
+        {
+            let mut state = self.state.borrow_mut();
+            state.draining = true;
+            state.silent = true;
+            state.held = None;
+            for running in state.running.values() {
+                running.interrupt.raise(Cause::Shutdown);
+            }
         }
+        self.released.notify_waiters();
     }
 
     fn report(&self, report: FromCompute) {
@@ -238,11 +291,34 @@ impl Compute {
     }
 
     fn accept(&self, id: &ExecutionId) {
+        let (pause, restarts) = {
+            let mut state = self.state.borrow_mut();
+            let Some(entry) = state.waiting.get_mut(id).filter(|w| !w.accepted) else { return };
+            entry.accepted = true;
+            (pause_after(entry.order.restarts, self.parts.restart_pause), entry.order.restarts)
+        };
+        if pause.is_zero() {
+            return self.enqueue(id);
+        }
+        // How often it was cut off is on disk; the pause begins anew should the node restart meanwhile.
+        let reason = format!(
+            "restarts of the node have cut it off {restarts} times: it is run again in {}",
+            humantime::format_duration(pause)
+        );
+        self.report(FromCompute::Queued { id: id.clone(), reason });
+        let (this, id) = (self.clone(), id.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            this.enqueue(&id);
+        });
+    }
+
+    /// Puts an accepted execution in line, unless it was cancelled meanwhile.
+    fn enqueue(&self, id: &ExecutionId) {
         let full = {
             let mut state = self.state.borrow_mut();
             let State { waiting, queue, .. } = &mut *state;
-            let Some(entry) = waiting.get_mut(id).filter(|w| !w.accepted) else { return };
-            entry.accepted = true;
+            let Some(entry) = waiting.get(id) else { return };
             let full = queue.push(id.clone(), entry.order.spec.priority, entry.needs).err();
             if full.is_some() {
                 waiting.remove(id);
@@ -257,11 +333,9 @@ impl Compute {
         self.pump();
         let state = self.state.borrow();
         if state.waiting.contains_key(id) {
-            let reason = format!(
-                "waits for room: {} running, {} in the queue",
-                state.running.len(),
-                state.queue.len()
-            );
+            let reason = state.held.clone().unwrap_or_else(|| {
+                format!("waits for room: {} running, {} in the queue", state.running.len(), state.queue.len())
+            });
             drop(state);
             self.report(FromCompute::Queued { id: id.clone(), reason });
         }
@@ -304,7 +378,8 @@ impl Compute {
         loop {
             let (order, interrupt, needs) = {
                 let mut state = self.state.borrow_mut();
-                if state.draining || state.running.len() >= self.parts.running_max.min(RUNNING_MAX) {
+                let most = if state.cautious { 1 } else { self.parts.running_max.min(RUNNING_MAX) };
+                if state.draining || state.held.is_some() || state.running.len() >= most {
                     return;
                 }
                 let room = self.parts.offer.capacity.minus(&state.used);

@@ -1,4 +1,4 @@
-//! What becomes of executions that a stop of the node cut off (persistence.md section 5, the better way).
+//! What becomes of executions that a stop of the node cut off.
 
 use std::collections::HashSet;
 
@@ -80,6 +80,7 @@ impl Compute {
         let this = self.clone();
         tokio::task::spawn_local(async move {
             let id = record.id.clone();
+            this.until_released().await;
             let report = life::resume(&this, record, interrupt).await;
             this.finished(&id, report);
         });

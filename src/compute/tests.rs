@@ -23,6 +23,9 @@ enum Act {
     Waits,
 }
 
+/// Long enough to be seen waiting.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 struct Script(Mutex<VecDeque<Act>>);
 
 impl Runner for Script {
@@ -97,6 +100,7 @@ impl Bench {
             runner: Arc::new(Script(Mutex::new(acts.into()))),
             clock,
             reports,
+            restart_pause: PAUSE,
             outbox: false,
         };
         (Compute::new(parts), heard, shelf)

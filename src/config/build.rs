@@ -219,6 +219,8 @@ fn compute(values: &Values) -> Compute {
         job_disk: values.size("Compute.JobDisk").unwrap_or(Bytes::ZERO),
         max_executions: values.count("Compute.MaxExecutions"),
         max_execution_timeout: (!longest.is_zero()).then_some(longest),
+        stop_timeout: values.duration("Compute.StopTimeout"),
+        restart_pause: values.duration("Compute.RestartPause"),
         max_log: values.size("Compute.MaxLogSize").unwrap_or(Bytes::ZERO),
         local_paths: match values.value("Compute.AllowListedLocalPaths") {
             Value::LocalPaths(paths) => paths.iter().map(LocalPath::clone).collect(),

@@ -88,6 +88,10 @@ pub struct Compute {
     pub max_executions: u32,
     /// `Compute.MaxExecutionTimeout`: longest that one execution may take; `None` is no limit.
     pub max_execution_timeout: Option<Duration>,
+    /// `Compute.StopTimeout`: how long a stop waits for what is in hand.
+    pub stop_timeout: Duration,
+    /// `Compute.RestartPause`: first pause before what went down with the node is run again; zero is none.
+    pub restart_pause: Duration,
     /// `Compute.MaxLogSize`: bytes of standard output, and of standard error, that an execution may keep.
     pub max_log: Bytes,
     /// `Compute.AllowListedLocalPaths`: paths of this machine that jobs may have as inputs.
@@ -229,6 +233,12 @@ impl Settings {
     #[must_use]
     pub fn cache_dir(&self) -> PathBuf {
         self.data_dir.join("cache")
+    }
+
+    /// How often the node went down soon after its start.
+    #[must_use]
+    pub fn starts_file(&self) -> PathBuf {
+        self.data_dir.join("starts")
     }
 
     /// The node's identity.

@@ -140,6 +140,18 @@ const COMPUTE: &[Key] = &[
     ),
     key("Compute.MaxExecutions", Kind::Count(1, 64), "8", "most executions at the same time, however small"),
     key(
+        "Compute.StopTimeout",
+        Kind::Duration,
+        "10s",
+        "how long a stop waits for executions, results and answers in hand; then they are cut off, to be run again",
+    ),
+    key(
+        "Compute.RestartPause",
+        Kind::Duration,
+        "10s",
+        "pause before what restarts of the node cut off twice is run again; doubles up to 5m; 0: none",
+    ),
+    key(
         "Compute.MaxExecutionTimeout",
         Kind::Duration,
         "",

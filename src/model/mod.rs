@@ -2,6 +2,7 @@
 //!
 //! Everything above imports from here; nothing here imports from above. Bacalhau's JSON lives in [`crate::wire`].
 
+pub mod backoff;
 pub mod engine;
 pub mod execution;
 pub mod failure;

@@ -41,7 +41,7 @@ pub enum CoreError {
     /// The store refused.
     #[error("the job could not be stored: {0}")]
     Store(#[from] StoreError),
-    /// The core thread does not answer: the node is stopping.
+    /// The node is stopping: it takes no job, or its core thread does not answer any more.
     #[error("the node is stopping; try again when it is back")]
     Stopping,
     /// Cannot happen; said all the same.

@@ -57,6 +57,8 @@ pub struct Parts {
 struct State {
     active: HashMap<JobId, Active>,
     by_execution: HashMap<ExecutionId, JobId>,
+    /// The node stops: no job is taken any more.
+    draining: bool,
 }
 
 /// The orchestrator role.
@@ -73,11 +75,19 @@ impl Orchestrator {
         Self { parts: Rc::new(parts), state: Rc::default() }
     }
 
+    /// Takes no job any more: the node stops.
+    pub fn drain(&self) {
+        self.state.borrow_mut().draining = true;
+    }
+
     /// Takes a job. When this returns, it is on disk.
     ///
     /// # Errors
-    /// It is not acceptable, too many are active, or it could not be stored.
+    /// It is not acceptable, too many are active, the node stops, or it could not be stored.
     pub async fn submit(&self, mut spec: JobSpec) -> Result<Submitted, CoreError> {
+        if self.state.borrow().draining {
+            return Err(CoreError::Stopping);
+        }
         (self.parts.defaults)(&mut spec);
         validate(&spec)?;
         {
@@ -278,7 +288,7 @@ impl Orchestrator {
     /// Forgets a job that is over once all of its executions are.
     fn retire(&self, id: &JobId) {
         let mut state = self.state.borrow_mut();
-        let State { active, by_execution } = &mut *state;
+        let State { active, by_execution, .. } = &mut *state;
         if active.get(id).is_some_and(Active::is_over)
             && let Some(gone) = active.remove(id)
         {

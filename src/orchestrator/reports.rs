@@ -2,7 +2,7 @@
 
 use crate::model::message::{FromCompute, ToCompute};
 use crate::model::state::{ExecutionEvent, JobEvent};
-use crate::model::{ExecutionId, Failure, FailureCode, JobId, JobState, RunOutput, Topic};
+use crate::model::{ExecutionId, Failure, FailureCode, JobId, JobState, Level, RunOutput, Topic};
 
 use super::Orchestrator;
 use super::job::Note;
@@ -95,7 +95,24 @@ impl Orchestrator {
     fn queued(&self, id: &ExecutionId, reason: &str) {
         let Some(job) = self.job_of(id) else { return };
         if self.job_state(&job) == Some(JobState::Pending) {
-            self.step_job(&job, JobEvent::Queue, Topic::Queueing, reason);
+            return self.step_job(&job, JobEvent::Queue, Topic::Queueing, reason);
+        }
+        // The job runs as far as people are concerned; that it waits because of restarts is worth a word.
+        let mut change = self.parts.store.change();
+        let now = self.parts.clock.now();
+        let noted = {
+            let mut state = self.state.borrow_mut();
+            let Some(active) = state.active.get_mut(&job) else { return };
+            let row = active.rows.iter().find(|row| row.id == *id && row.restarts > 0);
+            let level = row.map(|row| row.state).map(|at| Level::Execution {
+                id: id.clone(),
+                previous: Some(at),
+                new: at,
+            });
+            level.map(|level| active.note(&mut change, level, Topic::Restart, reason, None, now)).is_some()
+        };
+        if noted {
+            self.commit(change);
         }
     }
 

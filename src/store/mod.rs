@@ -137,6 +137,13 @@ pub enum Place {
     Memory,
 }
 
+impl Place {
+    /// Whether there is a file to be read.
+    fn is_there(&self) -> bool {
+        matches!(self, Self::Redb(path) if path.exists())
+    }
+}
+
 /// How the store is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
@@ -210,8 +217,25 @@ pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
 /// # Errors
 /// As there.
 pub fn open_on(files: &dyn Files, settings: &StoreSettings) -> Result<Stores, StoreError> {
-    let executions = open_place(files, &settings.executions, settings.cache)?;
-    let jobs = open_place(files, &settings.jobs, settings.cache)?;
+    let open = |place| open_place(files, place, settings.cache);
+    let (executions, jobs) = if settings.executions.is_there() && settings.jobs.is_there() {
+        // Each file is read once as it is opened, to see that it is whole: both at the same time.
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().name("open".into());
+            let other = other.spawn_scoped(scope, || open(&settings.jobs));
+            let executions = open(&settings.executions);
+            let jobs = match other {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|panic| Err(StoreError::Panicked { what: writer::panic_text(&*panic) })),
+                Err(_) => open(&settings.jobs),
+            };
+            (executions, jobs)
+        })
+    } else {
+        (open(&settings.executions), open(&settings.jobs))
+    };
+    let (executions, jobs) = (executions?, jobs?);
     Stores::over(executions, jobs, settings.flush_after)
 }
 

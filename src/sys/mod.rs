@@ -1,5 +1,5 @@
 //! What the machine gives: clock, disk space, cores and memory, interruption, metering, log lines,
-//! files that survive a power cut; and what is wrong with any of it.
+//! files that survive a power cut, the service manager; and what is wrong with any of it.
 
 pub mod clock;
 pub mod disk;
@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod logger;
 pub mod machine;
 pub mod meter;
+pub mod notify;
 pub mod text;
 
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
@@ -20,3 +21,4 @@ pub use health::{Condition, Health};
 pub use interrupt::{Cause, Interrupt, Registration};
 pub use machine::Machine;
 pub use meter::{Meter, OverLimit};
+pub use notify::Notifier;

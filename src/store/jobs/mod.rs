@@ -169,6 +169,15 @@ impl JobStore {
         Ok(found)
     }
 
+    /// Whether there is a job that has not ended.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn any_active(&self) -> Result<bool, StoreError> {
+        let first = scan_keys(&*self.db, Key::kind(ACTIVE).range(), 1, |key| id_at::<JobId>(key, 1))?;
+        Ok(!first.is_empty())
+    }
+
     /// A job's body.
     ///
     /// # Errors
