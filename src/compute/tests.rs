@@ -278,3 +278,117 @@ fn a_stop_of_the_node_leaves_running_work_to_the_next_start() {
         assert_eq!(bench.record(&order.id).state, ExecutionState::Running);
     });
 }
+
+#[test]
+fn what_was_cut_off_twice_waits_and_can_be_cancelled_meanwhile() {
+    let bench = Bench::new();
+    on_core(async {
+        let (compute, mut heard, _) = bench.role(vec![Act::Prints("once"), Act::Prints("twice")]);
+        let (once, twice, gone) = (
+            Order { restarts: 1, ..order() },
+            Order { restarts: 2, ..order() },
+            Order { restarts: 2, ..order() },
+        );
+        for order in [&twice, &gone, &once] {
+            run_now(&compute, order);
+            // Asked once more meanwhile, it is not run twice.
+            run_now(&compute, order);
+        }
+        assert_eq!(compute.load().running, 1, "the one that was cut off once does not wait");
+        let mut told = Vec::new();
+        while let Ok(report) = heard.try_recv() {
+            if let FromCompute::Queued { id, reason } = report {
+                told.push((id, reason));
+            }
+        }
+        let reason = "restarts of the node have cut it off 2 times: it is run again in 50ms".to_owned();
+        assert_eq!(told, [(twice.id.clone(), reason.clone()), (gone.id.clone(), reason)]);
+        compute.handle(ToCompute::Cancel { id: gone.id.clone(), reason: "not needed".into() });
+        assert!(matches!(end(&mut heard).await, FromCompute::ComputeError { id, .. } if id == gone.id));
+        let mut ended = Vec::new();
+        for _ in 0..2 {
+            let FromCompute::RunResult { id, .. } = end(&mut heard).await else { panic!() };
+            ended.push(id);
+        }
+        assert_eq!(ended, [once.id, twice.id]);
+        assert!(bench.stores.executions.get(&gone.id).unwrap().is_none(), "it never ran");
+    });
+}
+
+#[test]
+fn what_is_held_back_waits_for_its_release_and_then_runs_one_by_one() {
+    let bench = Bench::new();
+    let resumed = order();
+    on_core(async {
+        let record = ExecutionRecord {
+            id: resumed.id.clone(),
+            job_id: resumed.job_id.clone(),
+            digest: resumed.digest,
+            partition: 0,
+            restarts: 0,
+            state: ExecutionState::Publishing,
+            revision: 3,
+            resources: Resources { disk: Bytes::mib(1), ..Resources::default() },
+            created: Timestamp(1),
+            modified: Timestamp(1),
+            failure: None,
+            output: Some(RunOutput::default()),
+            reported: false,
+        };
+        let mut change = bench.stores.executions.change();
+        change.put_execution(&record);
+        bench.stores.executions.write(change).await.unwrap();
+        std::fs::create_dir_all(scratch::of(&bench.dir.join("scratch"), &resumed.id).result()).unwrap();
+
+        let (compute, mut heard, _) = bench.role(vec![Act::Waits, Act::Prints("second")]);
+        compute.hold("held back");
+        compute.recover().await.unwrap();
+        let small = |mut order: Order| {
+            let mut spec = spec();
+            spec.task.resources.cpu = Some(MilliCpu(100));
+            order.spec = Arc::new(spec);
+            order
+        };
+        let (first, second) = (small(order()), small(order()));
+        for order in [&first, &second] {
+            run_now(&compute, order);
+            let FromCompute::BidResult { refused: None, .. } = heard.recv().await.unwrap() else { panic!() };
+            let FromCompute::Queued { reason, .. } = heard.recv().await.unwrap() else { panic!() };
+            assert_eq!(reason, "held back");
+        }
+        // Whoever could go on would have by now.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.record(&resumed.id).state, ExecutionState::Publishing);
+        compute.release();
+        let FromCompute::RunResult { id, .. } = end(&mut heard).await else { panic!() };
+        assert_eq!(id, resumed.id);
+        while !matches!(heard.recv().await, Some(FromCompute::Started(_))) {}
+        assert_eq!(
+            (compute.load().running, compute.load().queued),
+            (1, 1),
+            "there is room, and yet one at a time"
+        );
+        compute.trust();
+        let FromCompute::RunResult { id, .. } = end(&mut heard).await else { panic!() };
+        assert_eq!(id, second.id);
+        compute.shut_down();
+        while compute.load().running > 0 {
+            compute.changed().await;
+        }
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_what_is_held_back() {
+    let bench = Bench::new();
+    on_core(async {
+        let (compute, _heard, _) = bench.role(Vec::new());
+        compute.hold("held back");
+        run_now(&compute, &order());
+        compute.shut_down();
+        assert_eq!((compute.load().running, compute.is_held()), (0, false));
+        compute.until_released().await;
+    });
+}

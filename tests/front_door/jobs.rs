@@ -41,18 +41,37 @@ pub fn hello(text: &str) -> Value {
 }
 
 fn print_wat(text: &str) -> String {
+    print_after("", "", text)
+}
+
+/// Prints `text` after some code, with what that imports.
+fn print_after(imports: &str, code: &str, text: &str) -> String {
     let escaped: String = text.bytes().map(|b| format!("\\{b:02x}")).collect();
     format!(
         r#"(module
             (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+            {imports}
             (memory (export "memory") 1)
             (data (i32.const 16) "{escaped}")
             (func (export "_start")
+              {code}
               (i32.store (i32.const 0) (i32.const 16))
               (i32.store (i32.const 4) (i32.const {len}))
               (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
         len = text.len()
     )
+}
+
+/// Sleeps, then prints `text`.
+pub fn sleeps(seconds: u64, text: &str) -> Value {
+    let poll = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+    let code = format!(
+        r#"(i32.store (i32.const 1040) (i32.const 1))
+              (i64.store (i32.const 1048) (i64.const {}))
+              (drop (call $poll (i32.const 1024) (i32.const 1088) (i32.const 1) (i32.const 1152)))"#,
+        seconds * 1_000_000_000
+    );
+    wasm(&print_after(poll, &code, text))
 }
 
 /// Ends with an exit code.

@@ -17,3 +17,5 @@ mod quota;
 mod restart;
 mod results_http;
 mod scheduling;
+mod service;
+mod stop;

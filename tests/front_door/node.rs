@@ -198,8 +198,17 @@ impl Node {
     }
 
     /// Asks the node to end and waits for it.
-    pub fn stop(mut self) -> ExitStatus {
-        signal(self.child.id(), "TERM");
+    pub fn stop(self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the node to end.
+    pub fn wait(mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the node to end", || child.try_wait().unwrap())
     }
