@@ -348,13 +348,22 @@ impl Compute {
             running.interrupt.raise(Cause::Cancelled);
             return;
         }
+        let cancelled = || {
+            let failure = Failure::new(FailureCode::Cancelled, reason);
+            FromCompute::ComputeError { id: id.clone(), failure }
+        };
         state.queue.remove(id);
         let was_waiting = state.waiting.remove(id).is_some();
         drop(state);
         if was_waiting {
-            let failure = Failure::new(FailureCode::Cancelled, reason);
-            self.report(FromCompute::ComputeError { id: id.clone(), failure });
-            self.pump();
+            self.report(cancelled());
+            return self.pump();
+        }
+        // It has ended, or a stop of the node came between: whoever asks is to hear how it stands.
+        match self.parts.store.get(id) {
+            Ok(Some(record)) => self.answer_again(record),
+            Ok(None) => self.report(cancelled()),
+            Err(error) => log::error!("execution {id}: cannot read the store: {error}"),
         }
     }
 

@@ -34,12 +34,31 @@ impl Orchestrator {
             drop(state);
             self.start_timers(&id);
         }
+        self.end_what_had_to_end()?;
         // Stable: within a priority the order of submission stays.
         asks.sort_by_key(|(priority, ..)| *priority);
         for (_, job, execution) in asks {
             self.ask(&job, &execution);
         }
         Ok(count)
+    }
+
+    /// Ends the executions of jobs that were over, by a stop or a failure, when the last run was cut off.
+    fn end_what_had_to_end(&self) -> Result<(), StoreError> {
+        for record in self.parts.store.ending()? {
+            let (id, reason) = (record.id.clone(), record.message.clone());
+            let Some(active) = self.load(record)? else { continue };
+            {
+                let mut state = self.state.borrow_mut();
+                for row in &active.rows {
+                    state.by_execution.insert(row.id.clone(), id.clone());
+                }
+                state.active.insert(id.clone(), active);
+            }
+            log::info!("job {id} had ended before the restart; its executions end now");
+            self.cancel_rows(&id, &reason);
+        }
+        Ok(())
     }
 
     fn load(&self, record: JobRecord) -> Result<Option<Active>, StoreError> {

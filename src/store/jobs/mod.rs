@@ -20,6 +20,7 @@
 mod change;
 mod list;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -176,6 +177,23 @@ impl JobStore {
     pub fn any_active(&self) -> Result<bool, StoreError> {
         let first = scan_keys(&*self.db, Key::kind(ACTIVE).range(), 1, |key| id_at::<JobId>(key, 1))?;
         Ok(!first.is_empty())
+    }
+
+    /// Jobs that have ended although executions of theirs have not: the node was cut off in between.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a record makes no sense.
+    pub fn ending(&self) -> Result<Vec<JobRecord>, StoreError> {
+        let mut ids = BTreeSet::new();
+        scan_results(&*self.db, Key::kind(ACTIVE_EXECUTION).range(), false, |_, job| {
+            ids.insert(id_at::<JobId>(job, 0)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(self.get(&id)?.filter(|record| record.state.is_terminal()));
+        }
+        Ok(found)
     }
 
     /// A job's body.
