@@ -167,7 +167,7 @@ pub(super) async fn publish(
     if publishes {
         // A record that is Publishing already comes from before a restart.
         if record.state != ExecutionState::Publishing
-            && let Err(failure) = publishing(compute, &mut record).await
+            && let Err(failure) = publishing(compute, &mut record, scratch).await
         {
             return end_failed(compute, record, Some(scratch), failure).await;
         }
@@ -184,6 +184,11 @@ pub(super) async fn publish(
             }
             Err(failure) => {
                 let failure = stop_reason(compute, &record, spec, interrupt).unwrap_or(failure);
+                if failure.code == FailureCode::NodeRestart
+                    && let Err(error) = keep(compute, &record, scratch).await
+                {
+                    log::warn!("execution {} will be run again: {error}", record.id);
+                }
                 return end_failed(compute, record, Some(scratch), failure).await;
             }
         }
@@ -218,19 +223,38 @@ fn warnings(found: &Warnings) -> Vec<String> {
     notes
 }
 
-/// Moves a record on to Publishing. That a long run has ended is worth a commit of its own: it need not be run again
-/// after a power cut. A short one is cheaper to repeat than to write down.
-async fn publishing(compute: &Compute, record: &mut ExecutionRecord) -> Result<(), Failure> {
+/// Moves a record on to Publishing. That a long run has ended is worth a sync of its files and a commit of its own: it
+/// need not be run again after a power cut. A short one is cheaper to repeat than to write down.
+async fn publishing(
+    compute: &Compute,
+    record: &mut ExecutionRecord,
+    scratch: &Scratch,
+) -> Result<(), Failure> {
     let ran = compute.parts.clock.now().since(record.modified);
-    if ran >= WORTH_A_COMMIT {
-        return advance(compute, record, ExecutionEvent::Publish, None).await;
-    }
     let next = step(compute, record, ExecutionEvent::Publish)?;
-    let mut change = compute.parts.store.change();
-    change.put_execution(&next);
-    compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
+    if ran >= WORTH_A_COMMIT {
+        keep(compute, &next, scratch).await?;
+    } else {
+        let mut change = compute.parts.store.change();
+        // Nothing of its files need be on the disk yet: without its output the next start will not go on with them.
+        change.put_execution(&ExecutionRecord { output: None, ..next.clone() });
+        compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
+    }
     *record = next;
     Ok(())
+}
+
+/// Makes what the program left durable, and then the record that says so: the next start can go on from there.
+async fn keep(compute: &Compute, record: &ExecutionRecord, scratch: &Scratch) -> Result<(), Failure> {
+    let (files, dir) = (compute.parts.shelf.files(), scratch.dir().to_owned());
+    let synced = compute.parts.packer.run(move || files.sync_tree(&dir).map_err(|e| (dir, e))).await;
+    let internal = |message| Failure::new(FailureCode::Internal, message);
+    synced
+        .map_err(|gone| internal(gone.to_string()))?
+        .map_err(|(dir, error)| internal(format!("cannot sync {}: {error}", dir.display())))?;
+    let mut change = compute.parts.store.change();
+    change.put_execution(record);
+    compute.parts.store.write_internal(change).await.map_err(|error| not_stored(record, &error))
 }
 
 fn step(

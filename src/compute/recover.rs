@@ -32,7 +32,10 @@ impl Compute {
         let mut keep: HashSet<ExecutionId> = HashSet::new();
         for record in self.parts.store.active()? {
             let directory = scratch::of(&self.parts.scratch, &record.id);
-            let can_resume = record.state == ExecutionState::Publishing && directory.result().is_dir();
+            // A record without the output is of a run whose files were never synced.
+            let can_resume = record.state == ExecutionState::Publishing
+                && record.output.is_some()
+                && directory.result().is_dir();
             if can_resume {
                 keep.insert(record.id.clone());
                 found.resumed += 1;

@@ -43,6 +43,9 @@ pub trait Files: fmt::Debug + Send + Sync {
     /// As [`steps::sync_dir`].
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes all that is beneath a directory durable, and that it is there.
+    fn sync_tree(&self, path: &Path) -> io::Result<()>;
+
     /// The entries of a directory.
     fn list(&self, dir: &Path) -> io::Result<ReadDir>;
 
@@ -87,6 +90,11 @@ impl Files for RealFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         steps::sync_dir(path)
+    }
+
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        // One call for the whole file system: a sync of each file would be a commit of its journal each.
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
     }
 
     fn list(&self, dir: &Path) -> io::Result<ReadDir> {
