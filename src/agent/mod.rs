@@ -22,6 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::archive::{Level, PackOptions};
 use crate::compute::bid::Offer;
+use crate::compute::runner::Runner;
 use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::model::message::FromCompute;
@@ -40,6 +41,9 @@ use self::stop::{Signals, Stopping};
 
 /// How long the store's thread may take to answer before the node is not ready. A commit on a worn card takes seconds.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much later than [`StoreSettings::flush_after`] the word of a deletion may have been on its way into a history.
+const LATE_WORDS: Duration = Duration::from_secs(60);
 
 /// Deletions that wait to be written into histories; more are logged only.
 const DELETIONS_MAX: usize = 1024;
@@ -105,7 +109,7 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
     }
     let _lock = DataDirLock::take(&settings.data_dir)?;
     let machine = Machine::detect();
-    let node = Node::build(settings, &machine, Arc::new(RealFiles))?;
+    let node = Node::build(settings, &machine, Ground::real())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
@@ -115,6 +119,18 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
     LocalSet::new().block_on(&runtime, node.serve(settings, notifier, ready))?;
     log::info!("stopped");
     Ok(())
+}
+
+/// What a node stands on.
+struct Ground {
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Ground {
+    fn real() -> Self {
+        Self { files: Arc::new(RealFiles), clock: Arc::new(SystemClock) }
+    }
 }
 
 /// Everything that is there before the first task runs.
@@ -131,7 +147,8 @@ struct Node {
 }
 
 impl Node {
-    fn build(settings: &Settings, machine: &Machine, files: Arc<dyn Files>) -> Result<Self, AgentError> {
+    fn build(settings: &Settings, machine: &Machine, ground: Ground) -> Result<Self, AgentError> {
+        let Ground { files, clock } = ground;
         let directory = &shelf_dir(settings, &*files)?;
         for dir in [directory, &settings.scratch_dir()] {
             files.create_dir(dir).map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
@@ -148,7 +165,6 @@ impl Node {
             log::warn!("{warning}");
         }
         let stores = open_stores(settings, &*files)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
         let shelf_settings = ShelfSettings {
@@ -201,10 +217,11 @@ impl Node {
             "jobs that ask for a network are {}",
             if offer.reject_networked { "refused" } else { "taken" }
         );
-        let (compute, orchestrator) = self.roles(settings, &offer, packer.clone(), reports);
+        let runner = offer::runner(settings, self.resolved.quota, &self.shelf);
+        let (compute, orchestrator) = self.roles(settings, &offer, runner, packer.clone(), reports);
         let start = Start::note(settings, &self.stores)?;
         start.hold(&compute, &self.health);
-        self.recover(&compute, &orchestrator).await?;
+        self.recover(settings, &compute, &orchestrator).await?;
         // What compute can say of the last run is heard before anybody asks.
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
@@ -251,6 +268,7 @@ impl Node {
         &self,
         settings: &Settings,
         offer: &Offer,
+        runner: Arc<dyn Runner>,
         packer: Packer,
         reports: mpsc::UnboundedSender<FromCompute>,
     ) -> (Compute, Orchestrator) {
@@ -264,7 +282,7 @@ impl Node {
             shelf: Arc::clone(&self.shelf),
             publisher: LocalPublisher::new(Arc::clone(&self.shelf), packer.clone()),
             packer,
-            runner: offer::runner(settings, self.resolved.quota, &self.shelf),
+            runner,
             clock: Arc::clone(&self.clock),
             reports,
             restart_pause: settings.compute.restart_pause,
@@ -282,10 +300,19 @@ impl Node {
     }
 
     /// Settles what the last run of the node left, and says what was done.
-    async fn recover(&self, compute: &Compute, orchestrator: &Orchestrator) -> Result<(), AgentError> {
+    async fn recover(
+        &self,
+        settings: &Settings,
+        compute: &Compute,
+        orchestrator: &Orchestrator,
+    ) -> Result<(), AgentError> {
         let recovered = compute.recover().await?;
         let active = orchestrator.recover()?;
         self.gone.iter().for_each(|deletion| orchestrator.note_deletion(deletion));
+        // What went in the last moments of a run that was cut off may not be in the histories yet.
+        for deletion in self.shelf.last_deleted(settings.store.flush_after + LATE_WORDS, &self.gone)? {
+            orchestrator.note_deletion_once(&deletion)?;
+        }
         if active > 0 || recovered != compute::Recovered::default() {
             log::info!(
                 "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \

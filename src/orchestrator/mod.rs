@@ -196,8 +196,7 @@ impl Orchestrator {
         let now = self.parts.clock.now();
         let mut change = self.parts.store.change();
         let id = &deletion.execution_id;
-        let message =
-            format!("the result of {} ({}) was deleted: {}", id.short(), deletion.size, deletion.reason);
+        let message = deleted(deletion);
         let noted = match self.state.borrow_mut().active.get_mut(&deletion.job_id) {
             Some(active) => {
                 let state = active.record.state;
@@ -213,6 +212,19 @@ impl Orchestrator {
                 log::warn!("cannot note in the history of {} that {id} went: {error}", deletion.job_id)
             }
         }
+    }
+
+    /// As [`Self::note_deletion`], unless the history says so already.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn note_deletion_once(&self, deletion: &Deletion) -> Result<(), StoreError> {
+        let message = deleted(deletion);
+        let history = self.parts.store.history(&deletion.job_id, 0, usize::MAX)?;
+        if !history.iter().any(|event| event.topic == Topic::Results && event.message == message) {
+            self.note_deletion(deletion);
+        }
+        Ok(())
     }
 
     /// An entry in the history of a job that is over.
@@ -334,4 +346,10 @@ impl Orchestrator {
             self.fail(id, Topic::JobTimeout, &message, None);
         }
     }
+}
+
+/// What a history says of a result that went.
+fn deleted(deletion: &Deletion) -> String {
+    let Deletion { execution_id, size, reason, .. } = deletion;
+    format!("the result of {} ({size}) was deleted: {reason}", execution_id.short())
 }

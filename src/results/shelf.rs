@@ -218,6 +218,31 @@ impl Shelf {
         Ok(rows)
     }
 
+    /// What was deleted last besides `others`, and what had been deleted within that time before it.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn last_deleted(&self, within: Duration, others: &[Deletion]) -> Result<Vec<Deletion>, StoreError> {
+        let rows: Vec<ExecutionId> = {
+            let state = self.state();
+            let rows = state.tombstones.iter().rev().map(|(at, id)| (*at, execution_id(id)));
+            let mut rows = rows.filter(|(_, id)| others.iter().all(|other| other.execution_id != *id));
+            let Some((last, id)) = rows.next() else { return Ok(Vec::new()) };
+            let recent = rows.take_while(|(at, _)| last.since(*at) <= within).map(|(_, id)| id);
+            std::iter::once(id).chain(recent).collect()
+        };
+        let mut found = Vec::new();
+        for id in rows {
+            if let Some(ResultEntry { execution_id, job_id, size, status, .. }) =
+                self.executions.result(&id)?
+                && let ResultStatus::Deleted { reason, .. } = status
+            {
+                found.push(Deletion { execution_id, job_id, size, reason });
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the bytes are, and what goes next.
     #[must_use]
     pub fn df(&self) -> Df {
