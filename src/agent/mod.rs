@@ -4,6 +4,8 @@ mod identity;
 mod janitor;
 mod lock;
 mod offer;
+#[cfg(test)]
+mod power;
 mod serve;
 mod starts;
 mod stop;

@@ -10,6 +10,8 @@ mod executions;
 mod jobs;
 mod keys;
 mod memory;
+#[cfg(test)]
+mod old_schemas;
 mod redb;
 #[cfg(test)]
 mod stores_tests;
