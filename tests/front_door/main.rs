@@ -12,6 +12,7 @@ mod demo;
 mod job_get;
 mod jobs;
 mod node;
+mod power;
 mod program;
 mod quota;
 mod restart;

@@ -62,7 +62,8 @@ impl Node {
         node
     }
 
-    fn spawn(data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
+    /// Starts a node and waits for nothing.
+    pub fn spawn(data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(CODLING);
         command.arg("serve").arg("--data-dir").arg(data);
         command.args(["--api-port", "0"]).args(extra);

@@ -1,0 +1,297 @@
+//! The node killed at random moments under load, on an ext4 of its own, and what remains read by others than the node:
+//! issue item 1, design rules 1 to 4.
+//!
+//! A minute's worth by default; `CODLING_KILLS=1000` for that many kills.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use codling::model::{JobId, ResultEntry, Sha256};
+use codling::store::{Place, StoreSettings, Stores};
+
+use crate::jobs;
+use crate::node::{Dir, Node, eventually};
+
+/// How long the test goes on if no number of kills is asked for.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+/// Longest time from one start to the next kill.
+const LIFE_MAX: Duration = Duration::from_millis(600);
+
+/// After so many kills the node may finish all that it was given, and everything is looked at.
+const KILLS_PER_REST: u32 = 10;
+
+const SETTINGS: &[&str] = &[
+    "-c",
+    "Results.Quota=24Mi",
+    "-c",
+    "Results.MinFree=1Mi",
+    "-c",
+    "Compute.JobDisk=4Mi",
+    "-c",
+    "Compute.MaxExecutions=2",
+    // Down and up again at once, a thousand times, is what is wanted here.
+    "-c",
+    "Compute.RestartPause=0",
+];
+
+/// A small ext4 in a file; an ordinary directory where that is not allowed.
+struct Disk {
+    dir: Dir,
+    mounted: bool,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let dir = Dir::new();
+        let (image, root) = (dir.join("image"), dir.join("disk"));
+        std::fs::create_dir(&root).unwrap();
+        let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let mounted = done(Command::new("truncate").args(["-s", "256M"]).arg(&image))
+            && done(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))
+            && done(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&root));
+        if mounted {
+            eprintln!("power: on a loop-mounted ext4");
+        } else {
+            eprintln!("power: nothing can be mounted here; in an ordinary directory instead");
+        }
+        Self { dir, mounted }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("disk/data")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = Command::new("umount").arg(self.dir.join("disk")).status();
+        }
+    }
+}
+
+/// What the node has said to somebody.
+#[derive(Default)]
+struct Told {
+    jobs: BTreeSet<JobId>,
+    stopped: BTreeSet<JobId>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+struct Seen {
+    kills: u32,
+    kills_before_ready: u32,
+    archives_checked: u64,
+    rests: u32,
+    /// From the logs: numbers behind the words of start-up.
+    repaired: BTreeMap<&'static str, u64>,
+}
+
+fn dice(below: u128) -> u64 {
+    u64::try_from(uuid::Uuid::new_v4().as_u128() % below).unwrap()
+}
+
+/// A request to a node that may die over it.
+fn ask(method: &str, url: &str, body: &Value) -> Option<(u16, Value)> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(crate::node::PATIENCE))
+        .build()
+        .into();
+    let request = ureq::http::Request::builder().method(method).uri(url).body(body.to_string()).unwrap();
+    let mut response = agent.run(request).ok()?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().ok()?;
+    Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+}
+
+/// Submits jobs, and stops some, until the node is gone.
+fn load(api: &str, told: &Mutex<Told>) {
+    for n in dice(4).. {
+        let job = match n % 4 {
+            0 => jobs::noise(1),
+            1 => jobs::wasm(jobs::LOOP),
+            _ => jobs::hello("hello\n"),
+        };
+        let url = format!("{api}/api/v1/orchestrator/jobs");
+        let Some((status, answer)) = ask("PUT", &url, &json!({ "Job": job })) else { return };
+        if status != 200 {
+            continue;
+        }
+        let id: JobId = answer["JobID"].as_str().unwrap().parse().unwrap();
+        told.lock().unwrap().jobs.insert(id.clone());
+        if n % 4 == 1 {
+            match ask("DELETE", &format!("{url}/{id}"), &json!({})) {
+                Some((200, _)) => drop(told.lock().unwrap().stopped.insert(id)),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Opens copies of the databases: what a kill has left stays as it is for the node to find.
+fn databases(data: &Path, to: &Path) -> Option<Stores> {
+    let places = ["compute/executions.db", "orchestrator/jobs.db"].map(|name| {
+        let copy = to.join(Path::new(name).file_name().unwrap());
+        std::fs::copy(data.join(name), &copy).ok().map(|_| Place::Redb(copy))
+    });
+    let [Some(executions), Some(jobs)] = places else { return None };
+    Some(codling::store::open(&StoreSettings::new(executions, jobs)).unwrap())
+}
+
+/// What a kill has left, before the node has seen it.
+fn check_what_was_left(data: &Path, told: &Told, seen: &mut Seen) {
+    let copies = Dir::new();
+    let Some(stores) = databases(data, &copies.0) else {
+        assert!(told.jobs.is_empty(), "there is no database, but jobs were taken");
+        return;
+    };
+    for id in &told.jobs {
+        assert!(stores.jobs.get(id).unwrap().is_some(), "{id} was answered and is lost");
+    }
+    let mut rows = Vec::new();
+    stores.executions.each_result(&mut |row| rows.push(row)).unwrap();
+    for row in rows.iter().filter(|row| row.is_stored()) {
+        check_archive(data, row);
+        seen.archives_checked += 1;
+    }
+}
+
+fn check_archive(data: &Path, row: &ResultEntry) {
+    let path = data.join(format!("results/{}.tar.gz", row.execution_id));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: {row:?}", path.display()));
+    assert_eq!((bytes.len() as u64, Sha256::of(&bytes)), (row.size.0, row.sha256), "{row:?}");
+}
+
+/// Notes what the start says that it found, and what it must not find.
+fn hear(log: &str, seen: &mut Seen) {
+    let words = [
+        "unfinished and",
+        "unlisted archive(s) removed",
+        "lost",
+        "execution(s) were cut off",
+        "result(s) are being",
+        "leftover(s) removed",
+    ];
+    for line in log.lines().filter(|line| line.contains("results: ") || line.contains("after the restart: "))
+    {
+        for word in words {
+            let number = line.split_once(&format!(" {word}")).map(|(before, _)| before);
+            let number = number.and_then(|before| before.rsplit(' ').next()?.parse::<u64>().ok());
+            *seen.repaired.entry(word).or_default() += number.unwrap_or(0);
+        }
+    }
+    assert_eq!(seen.repaired.get("lost"), Some(&0), "a kill must not cost a result:\n{log}");
+}
+
+/// Stops every job that is running, also those whose submission the kill left unanswered: some run for ever.
+fn stop_what_runs(node: &Node) {
+    let (_, jobs) = node.get("/api/v1/orchestrator/jobs?limit=10000&reverse=true");
+    let running = |job: &&Value| job["State"]["StateType"] == "Running";
+    for job in jobs["Items"].as_array().unwrap().iter().filter(running) {
+        let id = job["ID"].as_str().unwrap();
+        // It may have ended meanwhile.
+        let _ = node.call("DELETE", &format!("/api/v1/orchestrator/jobs/{id}"), None);
+    }
+}
+
+/// Waits for a job's end; those that would run for ever are stopped.
+fn ended(node: &Node, id: &str) -> String {
+    let deadline = Instant::now() + crate::node::PATIENCE;
+    loop {
+        let state = node.state(id);
+        match state.as_str() {
+            "Completed" | "Failed" | "Stopped" => return state,
+            _ if Instant::now() > deadline => panic!(
+                "{id} does not end: {:#}\n{:#?}\n{:#?}",
+                node.job(id),
+                node.executions(id),
+                node.history(id)
+            ),
+            _ => stop_what_runs(node),
+        }
+    }
+}
+
+/// Lets the node finish what it was given and looks at everything.
+fn rest(node: &Node, told: &Told) {
+    for id in &told.jobs {
+        let state = ended(node, id.as_str());
+        assert!(!told.stopped.contains(id) || state == "Stopped", "{id} was stopped and is {state}");
+    }
+    eventually("scratch to be empty", || {
+        (std::fs::read_dir(node.data.join("scratch")).unwrap().count() == 0).then_some(())
+    });
+    let (_, list) = node.get("/api/v1/codling/results?limit=100000");
+    let rows = list["Items"].as_array().unwrap();
+    let stored = rows.iter().filter(|row| row["Deleted"].is_null());
+    let mut names: BTreeSet<String> =
+        stored.map(|row| format!("{}.tar.gz", row["ExecutionID"].as_str().unwrap())).collect();
+    for entry in std::fs::read_dir(node.data.join("results")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        assert!(names.remove(&name), "{name} is in the directory and not in the list");
+        let (status, bytes) = crate::node::http("GET", &format!("{}/{name}", node.results), None);
+        assert_eq!(status, 200);
+        let row = rows.iter().find(|row| name.starts_with(row["ExecutionID"].as_str().unwrap())).unwrap();
+        assert_eq!(row["SHA256"], Sha256::of(&bytes).hex());
+    }
+    assert_eq!(names, BTreeSet::new(), "in the list and not in the directory");
+}
+
+#[test]
+fn kills_at_random_moments_cost_nothing_that_was_answered() {
+    let disk = Disk::new();
+    let data = disk.data();
+    let wanted: Option<u32> = std::env::var("CODLING_KILLS").ok().map(|n| n.parse().unwrap());
+    let (began, mut seen) = (Instant::now(), Seen::default());
+    let told = Mutex::new(Told::default());
+    while wanted.map_or(began.elapsed() < A_MINUTE, |wanted| seen.kills < wanted) {
+        let resting = seen.kills % KILLS_PER_REST == KILLS_PER_REST - 1;
+        if !resting && dice(5) == 0 {
+            let node = Node::spawn(&data, SETTINGS, &[]);
+            std::thread::sleep(Duration::from_millis(dice(150)));
+            node.kill();
+            seen.kills_before_ready += 1;
+        } else {
+            let mut node = Node::start(&data, SETTINGS);
+            hear(&node.log_so_far(), &mut seen);
+            if resting {
+                rest(&node, &told.lock().unwrap());
+                seen.rests += 1;
+            }
+            let api = node.api.clone();
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| load(&api, &told));
+                }
+                std::thread::sleep(Duration::from_millis(dice(LIFE_MAX.as_millis())));
+                node.kill();
+            });
+        }
+        seen.kills += 1;
+        check_what_was_left(&data, &told.lock().unwrap(), &mut seen);
+        if seen.kills % 100 == 0 {
+            eprintln!("power: {} kills after {:?}", seen.kills, began.elapsed());
+        }
+    }
+    let node = Node::start(&data, SETTINGS);
+    rest(&node, &told.lock().unwrap());
+    assert!(node.stop().success());
+    let told = told.into_inner().unwrap();
+    eprintln!(
+        "power: {} jobs answered, {} of them stopped; {seen:#?} in {:?}",
+        told.jobs.len(),
+        told.stopped.len(),
+        began.elapsed()
+    );
+    assert!(seen.kills > 0 && !told.jobs.is_empty());
+}
