@@ -128,6 +128,8 @@ impl Case {
                 size: Bytes::mib(3),
                 sha256: Sha256::of(&number.to_be_bytes()),
                 created,
+                dating: Default::default(),
+                fetched: false,
                 retention: None,
                 pin: None,
                 status: ResultStatus::Stored,

@@ -14,11 +14,19 @@ use crate::sys::Clock;
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// Longest sleep: wall-clock time may be set while a monotonic sleep goes on.
-const SLEEP_MAX: Duration = Duration::from_secs(3600);
+const SLEEP_MAX: Duration = Duration::from_secs(600);
 
 /// Runs for as long as the node. `changed` says that a result was published or that a policy changed.
 pub(super) async fn run(shelf: Arc<Shelf>, packer: Packer, clock: Arc<dyn Clock>, changed: Rc<Notify>) {
+    let mut jumps = clock.jumps();
     loop {
+        if std::mem::replace(&mut jumps, clock.jumps()) != jumps {
+            // What was published before has the age that was witnessed; that is worth writing down at once.
+            let shelf = Arc::clone(&shelf);
+            if let Ok(Err(error)) = packer.run(move || shelf.expire()).await {
+                log::warn!("results keep the dates that they had before the clock was set: {error}");
+            }
+        }
         match shelf.next_expiry() {
             None => changed.notified().await,
             Some(_) if !clock.is_trusted() => wait(&changed, CLOCK_CHECK).await,

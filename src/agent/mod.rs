@@ -28,13 +28,15 @@ use crate::compute::runner::Runner;
 use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::model::message::FromCompute;
-use crate::model::{Deletion, ExecutionRecord, NodeId};
+use crate::model::{ClockNote, Deletion, ExecutionRecord, NodeId};
 use crate::orchestrator::handle::{Command, CoreError, NodeHandle};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
-use crate::sys::{Clock, DiskProbe, Files, Health, Machine, Notifier, RealFiles, StatVfs, SystemClock};
+use crate::sys::{
+    Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, StatVfs, SystemTimes,
+};
 
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
@@ -131,7 +133,10 @@ struct Ground {
 
 impl Ground {
     fn real() -> Self {
-        Self { files: Arc::new(RealFiles), clock: Arc::new(SystemClock) }
+        Self {
+            files: Arc::new(RealFiles),
+            clock: Arc::new(JudgedClock::new(SystemTimes, ClockNote::default())),
+        }
     }
 }
 
@@ -167,6 +172,7 @@ impl Node {
             log::warn!("{warning}");
         }
         let stores = open_stores(settings, &*files)?;
+        clock.remember(stores.executions.clock_note()?.unwrap_or_default());
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
         let shelf_settings = ShelfSettings {
@@ -261,8 +267,10 @@ impl Node {
         tokio::task::spawn_local(signals.end_at_once());
         starts::forget(settings);
         let patience = settings.compute.stop_timeout;
-        let (health, stores) = (self.health, self.stores);
-        Stopping { health, notifier, orchestrator, compute, front, pump, stores, patience }.stop().await
+        let (health, stores, shelf) = (self.health, self.stores, self.shelf);
+        Stopping { health, notifier, orchestrator, compute, front, pump, stores, shelf, patience }
+            .stop()
+            .await
     }
 
     /// Both roles, each as the other's counterpart.

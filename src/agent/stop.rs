@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::compute::Compute;
 use crate::orchestrator::Orchestrator;
+use crate::results::Shelf;
 use crate::store::{StoreError, Stores};
 use crate::sys::{Condition, Health, Notifier};
 
@@ -74,6 +75,7 @@ pub(super) struct Stopping {
     /// Brings reports to the orchestrator.
     pub pump: JoinHandle<()>,
     pub stores: Stores,
+    pub shelf: Arc<Shelf>,
     /// `Compute.StopTimeout`.
     pub patience: Duration,
 }
@@ -109,6 +111,9 @@ impl Stopping {
         }
         self.front.stop(self.patience.saturating_sub(begin.elapsed()).max(ANSWER)).await;
         self.pump.abort();
+        let mut change = self.stores.executions.change();
+        self.shelf.notes(&mut change);
+        drop(self.stores.executions.write_lazy(change));
         Ok(close(self.stores).await?)
     }
 }

@@ -1,9 +1,11 @@
 //! The results server: published archives, whole or in part, and word of those that had to go.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::gate::{Instruction, Parcel};
+use crate::gate::{Instruction, Parcel, Sent};
 use crate::model::{ExecutionId, Sha256};
 use crate::results::Missing;
 use crate::wire::{ApiError, Code};
@@ -53,7 +55,12 @@ pub fn get(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let token = if ask.head_only {
         0
     } else {
-        let parcel = Parcel { file: open.file, keep: Box::new(open.lease) };
+        // Who asks for the end has the beginning, or is about to.
+        let sent = (offset + length == size).then(|| {
+            let (shelf, id) = (Arc::clone(&app.shelf), id.clone());
+            Box::new(move || shelf.note_fetched(&id)) as Sent
+        });
+        let parcel = Parcel { file: open.file, keep: Box::new(open.lease), sent };
         app.parcels.put(parcel).ok_or_else(|| {
             ApiError::new(Code::ServiceUnavailable, "too many downloads are about to begin")
                 .component("Results")

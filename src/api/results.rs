@@ -38,7 +38,7 @@ pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
 /// `GET codling/results/{id}`.
 pub fn get(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
     let id = app.execution(id)?;
-    let entry = app.executions.result(&id)?;
+    let entry = app.shelf.entry(&id)?;
     let entry = entry.ok_or_else(|| why_missing(&crate::results::Missing::Never, &id))?;
     Ok(Reply::json(&row(app, ask, &entry)))
 }

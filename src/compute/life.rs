@@ -289,6 +289,9 @@ async fn advance(
     if let Some(entry) = entry {
         change.put_result(entry);
     }
+    if next.state.is_terminal() {
+        compute.parts.shelf.notes(&mut change);
+    }
     compute.parts.store.write_internal(change).await.map_err(|error| not_stored(&next, &error))?;
     *record = next;
     Ok(())

@@ -343,6 +343,7 @@ impl Conn {
             offset: send.offset,
             length: send.length,
             keep: parcel.keep,
+            sent: parcel.sent,
             back,
         };
         if self.shared.courier.send(load).is_err() {

@@ -39,6 +39,8 @@ pub struct Load {
     pub length: u64,
     /// Dropped when it is over.
     pub keep: Box<dyn Any + Send>,
+    /// Called once all is sent.
+    pub sent: Option<super::parcels::Sent>,
     /// Brings the connection back once all is sent; it is dropped if it was not.
     pub back: oneshot::Sender<StdStream>,
 }
@@ -96,7 +98,7 @@ async fn run(mut loads: mpsc::UnboundedReceiver<Load>, mut cut: watch::Receiver<
 
 /// Sends one load and gives the connection back.
 async fn carry(load: Load, limits: Limits) {
-    let Load { stream, head, file, offset, length, keep, back } = load;
+    let Load { stream, head, file, offset, length, keep, sent: when_sent, back } = load;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return log::warn!("cannot send an archive: {error}"),
@@ -104,6 +106,11 @@ async fn carry(load: Load, limits: Limits) {
     // Advice only: reading works without it.
     let _ = fadvise(&file, offset, NonZeroU64::new(length), Advice::Sequential);
     let sent = send(&stream, &head, &file, offset, length, &limits).await;
+    if sent.is_ok()
+        && let Some(tell) = when_sent
+    {
+        tell();
+    }
     drop((file, keep));
     match sent {
         Ok(()) => {

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 pub use accept::bind;
 pub use inner::InnerAddress;
 pub use limits::Limits;
-pub use parcels::{INSTRUCTION, Instruction, Parcel, Parcels};
+pub use parcels::{INSTRUCTION, Instruction, Parcel, Parcels, Sent};
 
 use crate::config::Secret;
 

@@ -23,7 +23,12 @@ pub struct Parcel {
     pub file: File,
     /// Dropped when it has been sent, or not.
     pub keep: Box<dyn Any + Send>,
+    /// Called once all that was asked for has been sent.
+    pub sent: Option<Sent>,
 }
+
+/// What is to be done once all was sent. It must not block: other downloads wait.
+pub type Sent = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Shelf {
@@ -100,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_put_in_is_fetched_once() {
         let parcels = Parcels::new();
-        let parcel = || Parcel { file: File::open("/dev/null").unwrap(), keep: Box::new(()) };
+        let parcel = || Parcel { file: File::open("/dev/null").unwrap(), keep: Box::new(()), sent: None };
         let token = parcels.put(parcel()).unwrap();
         assert!(parcels.take(token).is_some() && parcels.take(token).is_none());
         let tokens: Vec<_> = (0..WAITING).map(|_| parcels.put(parcel()).unwrap()).collect();

@@ -27,7 +27,7 @@ pub use job::{
     Timeouts,
 };
 pub use resources::{ResourceRequest, Resources};
-pub use result::{Deletion, DeletionReason, EvictFirst, Pin, ResultEntry, ResultStatus};
+pub use result::{Dating, Deletion, DeletionReason, EvictFirst, Pin, ResultEntry, ResultStatus};
 pub use state::{DesiredState, ExecutionState, IllegalTransition, JobState};
-pub use time::Timestamp;
+pub use time::{ClockNote, Timestamp};
 pub use units::{Bytes, MilliCpu};

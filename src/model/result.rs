@@ -18,7 +18,7 @@ pub struct Pin {
 }
 
 /// Why a result was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeletionReason {
     /// Older than its retention.
@@ -82,6 +82,26 @@ pub enum ResultStatus {
     },
 }
 
+/// What the date of a result is worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dating {
+    /// Of a clock that something vouched for.
+    #[default]
+    Sure,
+    /// Of a clock that showed a plausible time. Worth nothing once it turns out that it was set.
+    Plausible,
+    /// Of a clock that was not believed: its age begins when one is.
+    Doubtful,
+}
+
+impl Dating {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_sure(&self) -> bool {
+        *self == Self::Sure
+    }
+}
+
 /// One row of the results ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultEntry {
@@ -95,6 +115,12 @@ pub struct ResultEntry {
     pub sha256: Sha256,
     /// Published.
     pub created: Timestamp,
+    /// What that date is worth.
+    #[serde(default, skip_serializing_if = "Dating::is_sure")]
+    pub dating: Dating,
+    /// Somebody has downloaded it whole. Kept beside the row.
+    #[serde(skip)]
+    pub fetched: bool,
     /// How long it is kept, if the job said so; otherwise the node's `Results.Retention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,

@@ -50,6 +50,16 @@ impl Timestamp {
     }
 }
 
+/// What a run of the node leaves the next one to know of the time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockNote {
+    /// The latest time that was believed; 0 if none was.
+    pub last: Timestamp,
+    /// Since when dates can be compared: the clock was set by days then. 0 if it never was.
+    #[serde(default)]
+    pub floor: Timestamp,
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.rfc3339_seconds())

@@ -1,5 +1,6 @@
 //! Published results: one directory, one quota, one ledger.
 
+mod dates;
 mod error;
 mod lease;
 pub mod policy;
@@ -17,4 +18,5 @@ pub use lease::{ReadLease, ScratchLease};
 pub use publish::{Published, STEP};
 pub use room::ROOM_LEAST;
 pub use shelf::{Df, NEXT_SHOWN, OpenResult, PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX};
+pub use state::Gone;
 pub use sweep::SweepReport;

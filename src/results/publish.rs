@@ -55,6 +55,8 @@ impl Shelf {
             size: packed.size,
             sha256: packed.sha256,
             created: self.clock.now(),
+            dating: super::dates::dating(&*self.clock),
+            fetched: false,
             retention,
             pin: None,
             status: ResultStatus::Stored,
@@ -165,9 +167,11 @@ impl<'a> Draft<'a> {
             *packing = Packing { reserved: size, written: size };
         }
         let path = self.shelf.path(&entry.execution_id);
+        let (jumps, published) = (self.shelf.clock.jumps(), Some(self.shelf.clock.uptime()));
         self.shelf.make_room(Wish::Place, |state| {
             state.packing.remove(&self.execution);
-            state.insert(self.execution, Slot::of(entry, Phase::Unconfirmed));
+            let slot = Slot { jumps, published, ..Slot::of(entry, Phase::Unconfirmed) };
+            state.insert(self.execution, slot);
         })?;
         let files = &self.shelf.files;
         let named =

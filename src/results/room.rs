@@ -10,7 +10,6 @@ use super::shelf::{Shelf, TOMBSTONES_MAX, deletion};
 use super::state::{Phase, Shortage, State, Wish, execution_id};
 use crate::model::{Bytes, Deletion, DeletionReason, ResultEntry, ResultStatus, Timestamp};
 use crate::store::ExecutionChange;
-use crate::sys::EARLIEST_BELIEVABLE;
 
 /// Rows that are changed in one commit.
 const CHUNK: usize = 64;
@@ -32,10 +31,12 @@ impl Shelf {
         // Some file systems show late what was freed. It counts at once, for this call.
         let mut freed = Bytes::ZERO;
         let mut first = None;
+        let mut settled = false;
         loop {
             let seen = self.disk.space().map_err(NoRoom::Probe)?.free;
             let free = seen.max(first.get_or_insert(seen).plus(freed));
             let now = self.trusted_now();
+            let jumps = self.clock.jumps();
             let victims = {
                 let mut state = self.state();
                 let shortage = self.shortage(&state, wish, free);
@@ -44,7 +45,14 @@ impl Shelf {
                 if shortage.worst() == Bytes::ZERO && (places == 0 || !crowded) {
                     return Ok(take(&mut state));
                 }
-                let items = state.items();
+                if !settled {
+                    // Something has to go: what has outlived its retention is told from what only seems so.
+                    drop(state);
+                    self.settle_dates(&room)?;
+                    settled = true;
+                    continue;
+                }
+                let items = state.items(jumps);
                 let need = Need { room: shortage.worst(), places, reason: shortage.reason() };
                 let plan = policy::plan(&items, &self.policy(), now, &need);
                 if plan.deletions.is_empty() {
@@ -95,9 +103,9 @@ impl Shelf {
     /// All that could be made free now, deleting whatever may go.
     pub(super) fn room_to_be_made(&self) -> Result<Bytes, NoRoom> {
         let free = self.disk.space().map_err(NoRoom::Probe)?.free;
-        let now = self.trusted_now();
+        let (now, jumps) = (self.trusted_now(), self.clock.jumps());
         let state = self.state();
-        let deletable = policy::deletable(&state.items(), now);
+        let deletable = policy::deletable(&state.items(jumps), now);
         let quota = self.settings.quota.plus(deletable).minus(state.used());
         let disk = free.plus(deletable).minus(state.unwritten().plus(self.settings.min_free));
         let size = self.settings.max_size.plus(deletable).minus(state.results()).min(self.settings.max_size);
@@ -121,7 +129,7 @@ impl Shelf {
     /// Whether a place for one more result can be made.
     pub(super) fn check_place(&self) -> Result<(), NoRoom> {
         let need = Need { places: 1, ..Need::NONE };
-        let items = self.state().items();
+        let items = self.state().items(self.clock.jumps());
         let plan = policy::plan(&items, &self.policy(), self.trusted_now(), &need);
         if plan.enough { Ok(()) } else { Err(NoRoom::Count { limit: self.settings.max_count }) }
     }
@@ -131,9 +139,9 @@ impl Shelf {
     /// # Errors
     /// The ledger or a file cannot be changed.
     pub fn expire(&self) -> Result<Vec<Deletion>, NoRoom> {
-        let Some(now) = self.trusted_now() else { return Ok(Vec::new()) };
         let room = self.room();
-        self.date_the_undated(&room, now)?;
+        self.settle_dates(&room)?;
+        let Some(now) = self.trusted_now() else { return Ok(Vec::new()) };
         let policy = Policy { max_count: u32::MAX, ..self.policy() };
         self.sweep_out(&room, |items| policy::plan(items, &policy, Some(now), &Need::NONE).deletions)
     }
@@ -153,7 +161,7 @@ impl Shelf {
             // Who reads it does not say when that ends.
             Some(if item.in_use { end.max(now.plus(RECHECK)) } else { end })
         };
-        self.state().items().into_iter().filter_map(due).min()
+        self.state().items(self.clock.jumps()).into_iter().filter_map(due).min()
     }
 
     /// Deletes what the policy does not keep: what has expired, what exceeds the count, the quota or the free space
@@ -163,6 +171,7 @@ impl Shelf {
     /// The ledger or a file cannot be changed, or the file system does not answer.
     pub fn gc(&self, dry_run: bool) -> Result<Vec<Deletion>, NoRoom> {
         let room = self.room();
+        self.settle_dates(&room)?;
         let free = self.disk.space().map_err(NoRoom::Probe)?.free;
         let now = self.trusted_now();
         let shortage = self.state().shortage(Wish::Nothing, &self.settings, free);
@@ -177,8 +186,12 @@ impl Shelf {
             plan.deletions
         };
         if dry_run {
+            let jumps = self.clock.jumps();
             let state = self.state();
-            return Ok(choose(&state.items()).iter().filter_map(|pick| deletion(&state, pick)).collect());
+            return Ok(choose(&state.items(jumps))
+                .iter()
+                .filter_map(|pick| deletion(&state, pick))
+                .collect());
         }
         self.sweep_out(&room, choose)
     }
@@ -188,50 +201,14 @@ impl Shelf {
         room: &RoomGuard<'_>,
         choose: impl FnOnce(&[policy::Item]) -> Vec<Pick>,
     ) -> Result<Vec<Deletion>, NoRoom> {
+        let jumps = self.clock.jumps();
         let victims = {
             let mut state = self.state();
-            let victims = choose(&state.items());
+            let victims = choose(&state.items(jumps));
             mark(&mut state, &victims);
             victims
         };
         self.delete(room, &victims)
-    }
-
-    /// Gives results that were published before the clock was set a date that can be believed, in their old order.
-    /// Their age begins now: they would be decades old otherwise.
-    fn date_the_undated(&self, _room: &RoomGuard<'_>, now: Timestamp) -> Result<(), NoRoom> {
-        let mut undated: Vec<(Timestamp, Uuid)> = self
-            .state()
-            .slots()
-            .filter(|(_, slot)| slot.created < EARLIEST_BELIEVABLE && slot.phase == Phase::Stored)
-            .map(|(execution, slot)| (slot.created, *execution))
-            .collect();
-        if now < EARLIEST_BELIEVABLE {
-            return Ok(());
-        }
-        undated.sort_unstable();
-        let mut before = i64::try_from(undated.len()).unwrap_or(i64::MAX);
-        for chunk in undated.chunks(CHUNK) {
-            let mut change = self.executions.change();
-            let mut dated = Vec::new();
-            for (_, execution) in chunk {
-                before -= 1;
-                let created = Timestamp(now.0.saturating_sub(before));
-                if let Some(mut entry) = self.executions.result(&execution_id(execution))? {
-                    entry.created = created;
-                    change.put_result(&entry);
-                    dated.push((*execution, created));
-                }
-            }
-            self.executions.write_internal(change).wait()?;
-            let mut state = self.state();
-            for (execution, created) in dated {
-                if let Some(slot) = state.slot_mut(&execution) {
-                    slot.created = created;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Deletes results that were marked: row, then file, then word to the listeners.
@@ -253,7 +230,8 @@ impl Shelf {
     fn delete_chunk(&self, picks: &[Pick]) -> Result<Vec<Deletion>, NoRoom> {
         let at = self.clock.now();
         let forgotten = self.state().oldest_tombstones(picks.len(), TOMBSTONES_MAX);
-        let written = self.rows_of_deleted(picks, &forgotten, at).and_then(|change| {
+        let written = self.rows_of_deleted(picks, &forgotten, at).and_then(|mut change| {
+            self.notes(&mut change);
             self.executions.write_internal(change).wait()?;
             Ok(())
         });
@@ -282,6 +260,9 @@ impl Shelf {
                 let mut state = self.state();
                 let deletion = deletion(&state, pick);
                 state.remove(&pick.execution);
+                let gone = state.gone.entry(pick.reason).or_default();
+                gone.count += 1;
+                gone.bytes = gone.bytes.plus(pick.size);
                 deletion
             };
             if let Some(deletion) = deletion {

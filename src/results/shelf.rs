@@ -16,13 +16,13 @@ use rustix::fs::OFlags;
 use super::error::{Missing, Refusal};
 use super::lease::ReadLease;
 use super::policy::{self, Pick, Policy};
-use super::state::{Phase, State, execution_id};
+use super::state::{Gone, Phase, State, execution_id};
 use crate::archive::PackOptions;
 use crate::model::{
     Bytes, Deletion, DeletionReason, EvictFirst, ExecutionId, Pin, ResultEntry, ResultStatus, Timestamp,
 };
 use crate::store::{ExecutionStore, StoreError};
-use crate::sys::{Clock, DiskProbe, Files, Space};
+use crate::sys::{Clock, DiskProbe, Doubt, Files, Space};
 
 /// Rows of deleted results that are kept so that it can be said that and why they went. The oldest are forgotten
 /// first; then the execution looks as if it had no result.
@@ -82,6 +82,10 @@ pub struct Df {
     pub max_count: u32,
     /// `Results.MaxSize`, if there is such a limit.
     pub max_size: Option<Bytes>,
+    /// What went since the start, by reason.
+    pub gone: Vec<(DeletionReason, Gone)>,
+    /// Why nothing is deleted by age now, if so.
+    pub doubt: Option<Doubt>,
     /// What goes next and why: what is due now, then what goes first when room is needed.
     pub next: Vec<Deletion>,
 }
@@ -214,6 +218,11 @@ impl Shelf {
     pub fn list(&self) -> Result<Vec<ResultEntry>, StoreError> {
         let mut rows = Vec::new();
         self.executions.each_result(&mut |entry| rows.push(entry))?;
+        let state = self.state();
+        for row in &mut rows {
+            row.fetched |= state.slot(&row.execution_id.uuid()).is_some_and(|slot| slot.fetched);
+        }
+        drop(state);
         rows.sort_by(|a, b| (b.created, &b.execution_id).cmp(&(a.created, &a.execution_id)));
         Ok(rows)
     }
@@ -243,13 +252,25 @@ impl Shelf {
         Ok(found)
     }
 
+    /// The row of one result, also if it has gone.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn entry(&self, id: &ExecutionId) -> Result<Option<ResultEntry>, StoreError> {
+        let mut row = self.executions.result(id)?;
+        if let Some(row) = &mut row {
+            row.fetched |= self.state().slot(&id.uuid()).is_some_and(|slot| slot.fetched);
+        }
+        Ok(row)
+    }
+
     /// Where the bytes are, and what goes next.
     #[must_use]
     pub fn df(&self) -> Df {
         let space = self.disk.space().ok();
-        let now = self.trusted_now();
+        let (now, jumps) = (self.trusted_now(), self.clock.jumps());
         let state = self.state();
-        let next = policy::next(&state.items(), &self.policy(), now, NEXT_SHOWN);
+        let next = policy::next(&state.items(jumps), &self.policy(), now, NEXT_SHOWN);
         Df {
             quota: self.settings.quota,
             results: state.results(),
@@ -262,6 +283,8 @@ impl Shelf {
             count: u32::try_from(state.slots().len()).unwrap_or(u32::MAX),
             max_count: self.settings.max_count,
             max_size: Some(self.settings.max_size).filter(|size| *size != Bytes(u64::MAX)),
+            gone: state.gone.iter().map(|(reason, gone)| (*reason, *gone)).collect(),
+            doubt: self.clock.doubt(),
             next: next.iter().filter_map(|pick| deletion(&state, pick)).collect(),
         }
     }
@@ -291,6 +314,7 @@ impl Shelf {
         entry.pin = pin;
         let mut change = self.executions.change();
         change.put_result(&entry);
+        self.notes(&mut change);
         self.executions.write(change).wait().map_err(Missing::from)?;
         // Nothing was deleted meanwhile: `room` is held.
         if let Some(slot) = self.state().slot_mut(&id.uuid()) {

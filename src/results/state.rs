@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::policy::Item;
 use super::shelf::ShelfSettings;
-use crate::model::{Bytes, ExecutionId, JobId, Pin, ResultEntry, Timestamp};
+use crate::model::{Bytes, Dating, DeletionReason, ExecutionId, JobId, Pin, ResultEntry, Timestamp};
 use crate::sys::Meter;
 
 /// Where a result stands.
@@ -37,6 +37,11 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Somebody has downloaded it whole.
     pub(super) fetched: bool,
+    pub(super) dating: Dating,
+    /// How often the clock had jumped when it got its date.
+    pub(super) jumps: u64,
+    /// The clock's uptime when it was published, if this run did that.
+    pub(super) published: Option<Duration>,
 }
 
 impl Slot {
@@ -49,7 +54,10 @@ impl Slot {
             pin: entry.pin,
             readers: 0,
             phase,
-            fetched: false,
+            fetched: entry.fetched,
+            dating: entry.dating,
+            jumps: 0,
+            published: None,
         }
     }
 
@@ -109,6 +117,15 @@ pub(super) struct Shortage {
     pub(super) size: Bytes,
 }
 
+/// What went for one reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many results.
+    pub count: u64,
+    /// What they occupied.
+    pub bytes: Bytes,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -119,6 +136,10 @@ pub(super) struct State {
     pub(super) scratch: BTreeMap<u64, Scratch>,
     pub(super) next_lease: u64,
     pub(super) cache: Bytes,
+    /// Results that were fetched, not yet written down.
+    pub(super) fetched: BTreeSet<Uuid>,
+    /// What went since the start, by reason.
+    pub(super) gone: BTreeMap<DeletionReason, Gone>,
     /// Rows of results that have gone, by the time at which they went.
     pub(super) tombstones: BTreeSet<(Timestamp, Uuid)>,
 }
@@ -192,8 +213,8 @@ impl State {
         self.slots.values().filter(|slot| slot.phase != Phase::Leaving).count()
     }
 
-    /// The results as the policy sees them. What is not stored yet counts, but cannot go.
-    pub(super) fn items(&self) -> Vec<Item> {
+    /// The results as the policy sees them, with a clock that has jumped so often. What is not stored yet counts, but cannot go.
+    pub(super) fn items(&self, jumps: u64) -> Vec<Item> {
         let counted = self.slots.iter().filter(|(_, slot)| slot.phase != Phase::Leaving);
         let item = |(execution, slot): (&Uuid, &Slot)| Item {
             execution: *execution,
@@ -203,7 +224,7 @@ impl State {
             pin: slot.pin,
             in_use: slot.readers > 0 || slot.phase == Phase::Unconfirmed,
             fetched: slot.fetched,
-            undated: false,
+            undated: slot.is_undated(jumps),
         };
         counted.map(item).collect()
     }

@@ -6,6 +6,8 @@
 //! | `UNREPORTED`, execution | empty; the execution has ended, and that is still to be acknowledged |
 //! | `EXECUTION`, execution, `RECORD` | [`ExecutionRecord`] that has ended |
 //! | `EXECUTION`, execution, `RESULT` | [`ResultEntry`] |
+//! | `EXECUTION`, execution, `FETCHED` | empty; somebody has downloaded the result whole |
+//! | `CLOCK` | [`ClockNote`] |
 //!
 //! All that changes while work is in hand is in the small table (keys from 128 on), and is its own index of what is
 //! active and what is to be reported. A record is written to the large table once, when it ends, beside its result;
@@ -15,7 +17,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::model::{ExecutionId, ExecutionRecord, JobId, ResultEntry};
+use crate::model::{ClockNote, ExecutionId, ExecutionRecord, JobId, ResultEntry};
 
 use super::backend::{Backend, Change};
 use super::keys::{Key, id_at};
@@ -25,8 +27,10 @@ use super::{EXECUTIONS, StoreError, decode, encode, scan_keys, scan_results, sca
 const EXECUTION: u8 = 0x10;
 const RECORD: u8 = 0;
 const RESULT: u8 = 1;
+const FETCHED: u8 = 2;
 const LIVE: u8 = 0x80;
 const UNREPORTED: u8 = 0x81;
+const CLOCK: u8 = 0x82;
 
 /// The compute role's database. Clones share it; reads block only as long as a page takes to read.
 #[derive(Clone)]
@@ -150,7 +154,19 @@ impl ExecutionStore {
     /// The database cannot be read, or the row makes no sense.
     pub fn result(&self, id: &ExecutionId) -> Result<Option<ResultEntry>, StoreError> {
         let bytes = self.db.get(&Key::kind(EXECUTION).id(id).byte(RESULT).done())?;
-        bytes.map(|bytes| decode(&bytes, || format!("the result of execution {id}"))).transpose()
+        let Some(bytes) = bytes else { return Ok(None) };
+        let mut entry: ResultEntry = decode(&bytes, || format!("the result of execution {id}"))?;
+        entry.fetched = self.db.get(&Key::kind(EXECUTION).id(id).byte(FETCHED).done())?.is_some();
+        Ok(Some(entry))
+    }
+
+    /// What the last run believed of the time, if anything.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the note makes no sense.
+    pub fn clock_note(&self) -> Result<Option<ClockNote>, StoreError> {
+        let bytes = self.db.get(&Key::kind(CLOCK).done())?;
+        bytes.map(|bytes| decode(&bytes, || "what is known of the time".into())).transpose()
     }
 
     /// Hands over every row of the ledger, in no particular order, without holding them all in memory.
@@ -159,12 +175,23 @@ impl ExecutionStore {
     /// # Errors
     /// The database cannot be read, or a row makes no sense.
     pub fn each_result(&self, visit: &mut dyn FnMut(ResultEntry)) -> Result<(), StoreError> {
+        // That it was fetched stands behind the row.
+        let mut row: Option<ResultEntry> = None;
         scan_results(&*self.db, Key::kind(EXECUTION).range(), false, |key, value| {
-            if key.last() == Some(&RESULT) {
-                visit(decode(value, || format!("the result with key {key:02x?}"))?);
+            match (key.last(), &mut row) {
+                (Some(&RESULT), _) => {
+                    let next = decode(value, || format!("the result with key {key:02x?}"))?;
+                    row.replace(next).into_iter().for_each(&mut *visit);
+                }
+                (Some(&FETCHED), Some(row)) if id_at::<ExecutionId>(key, 1)? == row.execution_id => {
+                    row.fetched = true;
+                }
+                _ => {}
             }
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        row.into_iter().for_each(visit);
+        Ok(())
     }
 
     /// The ids, at most `limit`, of executions and results that begin with `prefix` (with or without `e-`).
@@ -247,6 +274,10 @@ impl ExecutionStore {
     }
 }
 
+fn fetched_key(id: &ExecutionId) -> Vec<u8> {
+    Key::kind(EXECUTION).id(id).byte(FETCHED).done()
+}
+
 fn oldest_first(mut records: Vec<ExecutionRecord>) -> Vec<ExecutionRecord> {
     records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     records
@@ -292,8 +323,7 @@ impl ExecutionChange {
     }
 
     /// Removes a record. Its result has its own life.
-    pub fn delete_execution(&mut self, record: &ExecutionRecord) {
-        let id = &record.id;
+    pub fn delete_execution(&mut self, id: &ExecutionId) {
         self.extend(Ok(vec![
             Change::Delete(Key::kind(LIVE).id(id).done()),
             Change::Delete(Key::kind(EXECUTION).id(id).byte(RECORD).done()),
@@ -307,11 +337,32 @@ impl ExecutionChange {
         let key = Key::kind(EXECUTION).id(id).byte(RESULT).done();
         let value = encode(entry, || format!("the result of execution {id}"));
         self.extend(value.map(|value| vec![Change::Put(key, value)]));
+        if !entry.is_stored() {
+            self.extend(Ok(vec![Change::Delete(fetched_key(id))]));
+        }
     }
 
     /// Removes a row of the ledger.
     pub fn delete_result(&mut self, id: &ExecutionId) {
-        self.extend(Ok(vec![Change::Delete(Key::kind(EXECUTION).id(id).byte(RESULT).done())]));
+        let row = Key::kind(EXECUTION).id(id).byte(RESULT).done();
+        self.extend(Ok(vec![Change::Delete(row), Change::Delete(fetched_key(id))]));
+    }
+
+    /// Notes that somebody has downloaded a result whole.
+    pub fn put_fetched(&mut self, id: &ExecutionId) {
+        self.extend(Ok(vec![Change::Put(fetched_key(id), Vec::new())]));
+    }
+
+    /// Notes what the next run should know of the time.
+    pub fn put_clock_note(&mut self, note: &ClockNote) {
+        let value = encode(note, || "what is known of the time".into());
+        self.extend(value.map(|value| vec![Change::Put(Key::kind(CLOCK).done(), value)]));
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_ok_and(Vec::is_empty)
     }
 
     fn extend(&mut self, more: Result<Vec<Change>, StoreError>) {

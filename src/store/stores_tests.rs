@@ -105,6 +105,8 @@ fn result(execution: &ExecutionRecord) -> ResultEntry {
         size: Bytes(u64::MAX),
         sha256: Sha256::of(b"archive"),
         created: at(9),
+        dating: Default::default(),
+        fetched: false,
         retention: Some(Duration::from_secs(60)),
         pin: Some(Pin { until: None }),
         status: ResultStatus::Deleted { reason: DeletionReason::Quota, at: at(10) },
@@ -160,7 +162,7 @@ fn an_execution_is_found_at_each_stage_of_its_life() {
         assert_eq!(store.counts().unwrap(), ExecutionCounts { total: 2, active: 1, unreported: 0 });
 
         let mut change = store.change();
-        change.delete_execution(&record);
+        change.delete_execution(&record.id);
         store.write_internal(change).wait().unwrap();
         assert_eq!(store.get(&record.id).unwrap(), None);
         assert_eq!(store.of_job(&record.job_id).unwrap(), []);

@@ -3,9 +3,10 @@
 //! Timeouts never come here; they run on [`std::time::Instant`].
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::model::Timestamp;
+use super::judge::Doubt;
+use crate::model::{ClockNote, Timestamp};
 
 /// A source of wall-clock time.
 pub trait Clock: Send + Sync {
@@ -14,12 +15,38 @@ pub trait Clock: Send + Sync {
 
     /// Whether deletions by age may rest on [`Clock::now`].
     fn is_trusted(&self) -> bool;
+
+    /// Time since some instant before this program started, sleep included. It never jumps.
+    fn uptime(&self) -> Duration;
+
+    /// Whether something besides the clock itself vouches for it.
+    fn is_confirmed(&self) -> bool {
+        self.is_trusted()
+    }
+
+    /// How often it has jumped so far: dates from before the last jump are not to be compared with what it shows now.
+    fn jumps(&self) -> u64 {
+        0
+    }
+
+    /// Why it is not to be believed, if it is not.
+    fn doubt(&self) -> Option<Doubt> {
+        (!self.is_trusted()).then_some(Doubt::NotSet)
+    }
+
+    /// Takes what the last run knew of it.
+    fn remember(&self, _note: ClockNote) {}
+
+    /// What the next run should know of it, if anything.
+    fn note(&self) -> Option<ClockNote> {
+        None
+    }
 }
 
 /// 2026-01-01T00:00:00Z: a clock that shows an earlier time has never been set since the board got its power.
 pub const EARLIEST_BELIEVABLE: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
-/// The system's clock.
+/// The system's clock, as it is; [`super::JudgedClock`] is the one to delete by.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
@@ -30,6 +57,11 @@ impl Clock for SystemClock {
 
     fn is_trusted(&self) -> bool {
         self.now() >= EARLIEST_BELIEVABLE
+    }
+
+    fn uptime(&self) -> Duration {
+        // In whole seconds, which is enough to tell a jump from time that passed.
+        Duration::from_secs(u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0))
     }
 }
 
@@ -65,5 +97,10 @@ impl Clock for FakeClock {
 
     fn is_trusted(&self) -> bool {
         !self.untrusted.load(Ordering::SeqCst)
+    }
+
+    /// It stands still: nobody witnesses how time passes here.
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
     }
 }

@@ -94,6 +94,9 @@ pub struct ResultRow {
     /// Where it is to be fetched now; empty if it was deleted.
     #[serde(rename = "URL", default)]
     pub url: String,
+    /// Whether somebody has downloaded it whole.
+    #[serde(default)]
+    pub fetched: bool,
     /// Seconds it is kept, if the job said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_seconds: Option<u64>,
@@ -120,6 +123,7 @@ impl ResultRow {
             sha256: entry.sha256.hex(),
             created: entry.created.rfc3339(),
             url,
+            fetched: entry.fetched,
             retention_seconds: entry.retention.map(|retention| retention.as_secs()),
             pinned,
             pinned_until: entry.pin.filter(|_| pinned).and_then(|pin| pin.until).map(Timestamp::rfc3339),
@@ -221,6 +225,8 @@ mod tests {
             size: Bytes(123),
             sha256: Sha256::of(b""),
             created: Timestamp(0),
+            dating: Default::default(),
+            fetched: false,
             retention: None,
             pin: Some(Pin { until: Some(Timestamp(100)) }),
             status: ResultStatus::Stored,

@@ -180,7 +180,7 @@ fn handle(mut request: tiny_http::Request, latch: &Latch, parcels: &Parcels, arc
         let offset = number("offset").unwrap_or(0);
         let length = number("length").unwrap_or(length - offset);
         let head_only = *request.method() == tiny_http::Method::Head;
-        let parcel = Parcel { file, keep: Box::new(()) };
+        let parcel = Parcel { file, keep: Box::new(()), sent: None };
         let token = if head_only { 0 } else { parcels.put(parcel).unwrap() };
         let value = Instruction { token, offset, length }.value();
         response = tiny_http::Response::from_data(Vec::new())

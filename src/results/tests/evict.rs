@@ -221,6 +221,8 @@ fn tombstone(n: usize) -> ResultEntry {
         size: Bytes(1),
         sha256: Sha256::of(b""),
         created: START,
+        dating: Default::default(),
+        fetched: false,
         retention: None,
         pin: None,
         status: ResultStatus::Deleted { reason: DeletionReason::Count, at },

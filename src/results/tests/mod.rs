@@ -1,6 +1,8 @@
 //! The shelf over real files, real stores, and disks that run full.
 
+mod dates;
 mod evict;
+mod fetched;
 mod publish;
 mod storm;
 mod sweep;
