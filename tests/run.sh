@@ -5,15 +5,16 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-# The tests hold codling against real tools: GNU tar, gzip and Python's tarfile; systemd reads the unit, strace the calls.
+# The tests hold codling against real tools: GNU tar, gzip and Python's tarfile; systemd reads the unit, strace the calls,
+# faketime's library sets a node's clock.
 missing=()
-for tool in cc tar gzip python3 systemd-analyze strace mkfs.ext4 mount; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+for tool in cc tar gzip python3 faketime systemd-analyze strace mkfs.ext4 mount; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing: ${missing[*]}"
     command -v apt-get >/dev/null || { echo "please install: ${missing[*]}" >&2; exit 69; }
     as_root=(); [ "$(id -u)" -eq 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -q
-    "${as_root[@]}" apt-get install -qy --no-install-recommends gcc libc6-dev tar gzip python3 systemd strace e2fsprogs mount
+    "${as_root[@]}" apt-get install -qy --no-install-recommends gcc libc6-dev tar gzip python3 faketime systemd strace e2fsprogs mount
 fi
 if command -v rustup >/dev/null; then
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt

@@ -1,5 +1,6 @@
 //! The one place that builds a node from its settings, starts it, and stops it in order.
 
+mod forget;
 mod identity;
 mod janitor;
 mod lock;
@@ -30,6 +31,7 @@ use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::model::message::FromCompute;
 use crate::model::{ClockNote, Deletion, ExecutionRecord, NodeId};
 use crate::orchestrator::handle::{Command, CoreError, NodeHandle};
+use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings};
@@ -38,6 +40,7 @@ use crate::sys::{
     Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, StatVfs, SystemTimes,
 };
 
+use self::forget::Forget;
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
 use self::starts::Start;
@@ -147,6 +150,7 @@ struct Node {
     resolved: Resolved,
     stores: Stores,
     shelf: Arc<Shelf>,
+    keeper: Arc<JobKeeper>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     /// Results that the start found missing or had to delete.
@@ -197,12 +201,16 @@ impl Node {
         );
         let mut gone = swept.lost;
         gone.extend(swept.evicted);
+        let policy = JobPolicy { retention: settings.store.job_retention, max_jobs: settings.store.max_jobs };
+        let (jobs, executions) = (stores.jobs.clone(), stores.executions.clone());
+        let keeper = Arc::new(JobKeeper::new(policy, jobs, executions, Arc::clone(&clock)));
         Ok(Self {
             identity,
             machine: machine.clone(),
             resolved,
             stores,
             shelf,
+            keeper,
             clock,
             health: Arc::default(),
             gone,
@@ -239,6 +247,15 @@ impl Node {
         tokio::task::spawn_local(tidy::run(compute.clone(), packer.clone(), Rc::clone(&ended)));
         let deletions = hook_deletions(&self.shelf);
         let front = serve::start(settings, &self, &offer, handle).await?;
+        let forget = Forget {
+            keeper: Arc::clone(&self.keeper),
+            jobs: self.stores.jobs.clone(),
+            executions: self.stores.executions.clone(),
+            packer: packer.clone(),
+            compute: compute.clone(),
+            orchestrator: orchestrator.clone(),
+        };
+        tokio::task::spawn_local(forget.run());
         let janitor =
             janitor::run(Arc::clone(&self.shelf), packer, Arc::clone(&self.clock), Rc::clone(&changed));
         tokio::task::spawn_local(janitor);

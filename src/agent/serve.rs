@@ -53,6 +53,7 @@ pub(super) async fn start(
         executions: node.stores.executions.clone(),
         shelf: Arc::clone(&node.shelf),
         health: Arc::clone(&node.health),
+        keeper: Arc::clone(&node.keeper),
         clock: Arc::clone(&node.clock),
         facts: facts(node, offer),
         urls: ResultUrls { advertise: results.advertise.clone(), port: addresses.results.port() },

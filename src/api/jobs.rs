@@ -152,8 +152,9 @@ pub fn find(app: &App, ask: &Ask, text: &str) -> Result<(JobRecord, Arc<JobSpec>
     }
     let first = found.into_iter().next();
     first.ok_or_else(|| {
-        super::not_found("job", text)
-            .component("JobStore")
-            .hint("'codling job list' shows the jobs there are")
+        super::not_found("job", text).component("JobStore").hint(
+            "'codling job list' shows the jobs there are; one that has ended leaves after a while \
+                 (Store.JobRetention, Store.MaxJobs)",
+        )
     })
 }

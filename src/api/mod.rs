@@ -26,6 +26,7 @@ use crate::config::Secret;
 use crate::gate::Parcels;
 use crate::model::validate::Problems;
 use crate::model::{EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp};
+use crate::orchestrator::keep::JobKeeper;
 use crate::results::Shelf;
 use crate::store::{ExecutionStore, JobStore, StoreError};
 use crate::sys::{Clock, Health};
@@ -136,6 +137,8 @@ pub struct App {
     pub shelf: Arc<Shelf>,
     /// What keeps the node from taking work.
     pub health: Arc<Health>,
+    /// Lets jobs leave that have ended.
+    pub keeper: Arc<JobKeeper>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
     /// Who the node is; what it is doing is asked for each time.

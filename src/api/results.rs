@@ -8,7 +8,9 @@ use serde_json::json;
 use crate::model::{Bytes, ExecutionId, Pin, ResultEntry};
 use crate::results::{NoRoom, Refusal};
 use crate::sys::Space;
-use crate::wire::answers::{DeletionRow, DfAnswer, GcRequest, PinRequest, ResultRow};
+use crate::wire::answers::{
+    DeletedCount, DeletionRow, DfAnswer, GcAnswer, GcRequest, JobsKept, PinRequest, ResultRow,
+};
 use crate::wire::{ApiError, Code};
 
 use super::App;
@@ -85,6 +87,12 @@ pub fn unpin(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
 /// `GET codling/df`.
 pub fn df(app: &App) -> Result<Reply, ApiError> {
     let df = app.shelf.df();
+    let deleted = df.gone.iter().map(|(reason, gone)| DeletedCount {
+        reason: *reason,
+        message: reason.to_string(),
+        count: gone.count,
+        bytes: gone.bytes,
+    });
     let space = df.space.unwrap_or(Space { total: Bytes::ZERO, free: Bytes::ZERO });
     Ok(Reply::json(&DfAnswer {
         quota: df.quota,
@@ -96,17 +104,35 @@ pub fn df(app: &App) -> Result<Reply, ApiError> {
         min_free: df.min_free,
         disk_total: space.total,
         disk_free: space.free,
+        max_size: df.max_size,
+        clock_doubt: df.doubt.map(|doubt| doubt.to_string()).unwrap_or_default(),
+        deleted: deleted.collect(),
+        jobs: Some(jobs_kept(app)?),
         next: df.next.iter().map(DeletionRow::from).collect(),
     }))
+}
+
+fn jobs_kept(app: &App) -> Result<JobsKept, ApiError> {
+    let left = app.keeper.left();
+    Ok(JobsKept {
+        ended: app.keeper.ended()?,
+        max: app.keeper.policy().max_jobs.into(),
+        left_by_age: left.by_age,
+        left_by_count: left.by_count,
+        left_executions: left.executions,
+    })
 }
 
 /// `GET codling/stats`: what the store has cost the flash since the node started.
 pub fn stats(app: &App) -> Reply {
     let stats = app.executions.stats();
+    let left = app.keeper.left();
     Reply::json(&json!({
         "DurableCommits": stats.commits,
         "LazyCommits": stats.lazy_commits,
         "WaitingBatches": stats.waiting,
+        "LeftJobs": left.jobs(),
+        "LeftExecutions": left.executions,
     }))
 }
 
@@ -114,8 +140,15 @@ pub fn stats(app: &App) -> Reply {
 pub fn gc(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let request: GcRequest = body(ask)?;
     let gone = app.shelf.gc(request.dry_run).map_err(|error| no_room(&error))?;
-    let rows: Vec<DeletionRow> = gone.iter().map(DeletionRow::from).collect();
-    Ok(Reply::json(&json!({"Deleted": rows})))
+    let jobs = if request.dry_run {
+        app.keeper.due(&gone.iter().map(|deletion| deletion.execution_id.clone()).collect())?
+    } else {
+        app.keeper.sweep()?
+    };
+    Ok(Reply::json(&GcAnswer {
+        deleted: gone.iter().map(DeletionRow::from).collect(),
+        jobs: jobs.iter().map(ToString::to_string).collect(),
+    }))
 }
 
 /// A small body; none at all is one with nothing in it.

@@ -13,7 +13,9 @@ use super::target::ConnectArgs;
 use super::text::{Table, fields};
 use crate::model::units::{format_duration, parse_duration};
 use crate::model::{Bytes, Timestamp};
-use crate::wire::answers::{DeletionRow, DfAnswer, GcRequest, Page, PinRequest, ResultRow};
+use crate::wire::answers::{
+    DeletedCount, DeletionRow, DfAnswer, GcAnswer, GcRequest, Page, PinRequest, ResultRow,
+};
 
 /// Look after the results that a node keeps
 #[derive(Debug, Args)]
@@ -152,7 +154,7 @@ fn list(client: &Client, wide: bool, context: &Context<'_>) -> Result<Exit, CliE
     }
     let items = answer.get("Items").unwrap_or(&answer);
     context.out.show(items, || {
-        let mut table = Table::new(&["EXECUTION", "JOB", ">SIZE", "CREATED", "STATUS", "NOTE"]);
+        let mut table = Table::new(&["EXECUTION", "JOB", ">SIZE", "CREATED", "STATUS", "FETCHED", "NOTE"]);
         for row in &page.items {
             let id = |id| if wide { id } else { short_id(id) };
             table.row(&[
@@ -161,6 +163,7 @@ fn list(client: &Client, wide: bool, context: &Context<'_>) -> Result<Exit, CliE
                 &Bytes(row.size).to_string(),
                 &short_time(&row.created),
                 if row.deleted.is_some() { "deleted" } else { "stored" },
+                if row.fetched { "yes" } else { "" },
                 &remark(row),
             ]);
         }
@@ -206,6 +209,26 @@ fn df(client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
             ("Free", part(df.free)),
             ("Disk", disk),
         ]);
+        if let Some(max_size) = df.max_size {
+            text.push_str(&format!("\nResults may occupy {max_size} together.\n"));
+        }
+        if !df.clock_doubt.is_empty() {
+            text.push_str(&format!(
+                "\nNothing is deleted by age: the clock is not believed, {}.\n",
+                df.clock_doubt
+            ));
+        }
+        if let Some(jobs) = &df.jobs {
+            let left = jobs.left_by_age + jobs.left_by_count;
+            let (ended, max) = (jobs.ended, jobs.max);
+            text.push_str(&format!(
+                "\nJobs that have ended: {ended} of at most {max} remembered, {left} have left.\n"
+            ));
+        }
+        if !df.deleted.is_empty() {
+            text.push_str("\nDeleted since the node started:\n");
+            text.push_str(&counts(&df.deleted));
+        }
         if df.next.is_empty() {
             text.push_str("\nNothing can be deleted to make room.\n");
         } else {
@@ -231,22 +254,33 @@ fn deletions(rows: &[DeletionRow]) -> String {
     table.render()
 }
 
+fn counts(rows: &[DeletedCount]) -> String {
+    let mut table = Table::new(&[">RESULTS", ">SIZE", "REASON"]);
+    for row in rows {
+        table.row(&[&row.count.to_string(), &row.bytes.to_string(), &row.message]);
+    }
+    table.render()
+}
+
 fn gc(client: &Client, dry_run: bool, context: &Context<'_>) -> Result<Exit, CliError> {
     let what = "delete what is due";
     let answer =
         client.post("codling/gc", &json!(GcRequest { dry_run })).map_err(|e| only_codling(e, what))?;
-    let deleted = answer.get("Deleted").unwrap_or(&answer);
-    let rows: Vec<DeletionRow> = read(client, deleted).map_err(|e| e.doing(what))?;
+    let GcAnswer { deleted: rows, jobs } = read(client, &answer).map_err(|e| e.doing(what))?;
     if context.out.quiet {
         return super::print_ids(rows.iter().map(|r| r.execution_id.as_str()), context);
     }
-    context.out.show(deleted, || if rows.is_empty() { String::new() } else { deletions(&rows) })?;
+    context.out.show(&answer, || if rows.is_empty() { String::new() } else { deletions(&rows) })?;
     let freed = rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size));
-    context.out.note(&match (rows.len(), dry_run) {
-        (0, _) => "nothing is due".to_owned(),
-        (n, true) => format!("{n} would be deleted, {} freed", Bytes(freed)),
-        (n, false) => format!("{n} deleted, {} freed", Bytes(freed)),
-    });
+    let would = if dry_run { "would be " } else { "" };
+    let mut said = Vec::new();
+    if !rows.is_empty() {
+        said.push(format!("{} {would}deleted, {} freed", rows.len(), Bytes(freed)));
+    }
+    if !jobs.is_empty() {
+        said.push(format!("{} job(s) {would}forgotten", jobs.len()));
+    }
+    context.out.note(&if said.is_empty() { "nothing is due".to_owned() } else { said.join("; ") });
     Ok(Exit::Ok)
 }
 
@@ -257,12 +291,14 @@ mod tests {
 
     const LIST: &str = r#"{"NextToken":"","Items":[
         {"ExecutionID":"e-11111111-2222-3333-4444-555555555555","JobID":"j-11111111-2222-3333-4444-555555555555",
-         "Size":2048,"SHA256":"ab","Created":"2024-07-02T14:26:57.160015000Z","Pinned":true,"RetentionSeconds":86400},
+         "Size":2048,"SHA256":"ab","Created":"2024-07-02T14:26:57.160015000Z","Pinned":true,"Fetched":true,"RetentionSeconds":86400},
         {"ExecutionID":"e-2","JobID":"j-2","Size":10,"SHA256":"cd","Created":"2024-07-02T14:26:57Z","Pinned":false,
          "Deleted":{"Reason":"quota","Message":"evicted to keep the \u001b[31mquota","At":"2025-01-01T00:00:00.1Z"}}]}"#;
 
     const DF: &str = r#"{"Quota":1048576,"Results":524288,"Scratch":108954,"Cache":0,"Reserved":104858,"Free":415334,
         "MinFree":4096,"DiskTotal":10485760,"DiskFree":5242880,
+        "ClockDoubt":"it jumped ahead","Jobs":{"Ended":7,"Max":10,"LeftByAge":3,"LeftByCount":2},
+        "Deleted":[{"Reason":"quota","Message":"evicted to keep the quota","Count":3,"Bytes":8192}],
         "Next":[{"ExecutionID":"e-9","JobID":"j-9","Size":4096,"Reason":"expired","Message":"older than its retention"}]}"#;
 
     #[test]
@@ -270,9 +306,9 @@ mod tests {
         let server = Server::start(|_| Reply::json(LIST));
         assert_eq!(
             server.run(&["results", "list"]).expect(0).stdout(),
-            "EXECUTION   JOB            SIZE  CREATED               STATUS   NOTE\n\
-             e-11111111  j-11111111  2.0 KiB  2024-07-02T14:26:57Z  stored   pinned, kept for 1d\n\
-             e-2         j-2            10 B  2024-07-02T14:26:57Z  deleted  evicted to keep the \\u{1b}[31mquota, 2025-01-01T00:00:00Z\n"
+            "EXECUTION   JOB            SIZE  CREATED               STATUS   FETCHED  NOTE\n\
+             e-11111111  j-11111111  2.0 KiB  2024-07-02T14:26:57Z  stored   yes      pinned, kept for 1d\n\
+             e-2         j-2            10 B  2024-07-02T14:26:57Z  deleted           evicted to keep the \\u{1b}[31mquota, 2025-01-01T00:00:00Z\n"
         );
         let json = server.run(&["results", "list", "--output", "json"]).expect(0).stdout();
         let items: Value = serde_json::from_str(&json).unwrap();
@@ -294,6 +330,14 @@ mod tests {
              Reserved   102.4 KiB  (10%)\n\
              Free       405.6 KiB  (39%)\n\
              Disk       5.0 MiB free of 10.0 MiB, of which 4.0 KiB stay free\n\
+             \n\
+             Nothing is deleted by age: the clock is not believed, it jumped ahead.\n\
+             \n\
+             Jobs that have ended: 7 of at most 10 remembered, 5 have left.\n\
+             \n\
+             Deleted since the node started:\n\
+             RESULTS     SIZE  REASON\n\
+             \x20     3  8.0 KiB  evicted to keep the quota\n\
              \n\
              Next to go:\n\
              EXECUTION  JOB     SIZE  REASON\n\
@@ -340,14 +384,17 @@ mod tests {
         let server = Server::start(|request| {
             if request.json()["DryRun"] == true {
                 let row = r#"{"ExecutionID":"e-9","JobID":"j-9","Size":4096,"Reason":"count","Message":"too many"}"#;
-                Reply::json(format!(r#"{{"Deleted":[{row}]}}"#))
+                Reply::json(format!(r#"{{"Deleted":[{row}],"Jobs":["j-1","j-2"]}}"#))
             } else {
                 Reply::json(r#"{"Deleted":[]}"#)
             }
         });
         let dry = server.run(&["results", "gc", "--dry-run"]).expect(0);
         assert_eq!(dry.stdout(), "EXECUTION  JOB     SIZE  REASON\ne-9        j-9  4.0 KiB  too many\n");
-        assert_eq!(dry.stderr(), "1 would be deleted, 4.0 KiB freed\n");
+        assert_eq!(dry.stderr(), "1 would be deleted, 4.0 KiB freed; 2 job(s) would be forgotten\n");
+        let json = server.run(&["results", "gc", "--dry-run", "--output", "json"]).expect(0).stdout();
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["Jobs"][1], &json["Deleted"][0]["ExecutionID"]), (&json!("j-2"), &json!("e-9")));
         assert_eq!(server.run(&["results", "gc"]).expect(0).stderr(), "nothing is due\n");
     }
 

@@ -6,16 +6,19 @@
 
 pub mod handle;
 mod job;
+pub mod keep;
 mod recover;
 mod reports;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::model::message::ToCompute;
 use crate::model::state::JobEvent;
@@ -66,13 +69,21 @@ struct State {
 pub struct Orchestrator {
     parts: Rc<Parts>,
     state: Rc<RefCell<State>>,
+    ended: Rc<Ended>,
+}
+
+/// Counts jobs that end.
+#[derive(Default)]
+struct Ended {
+    count: Cell<u64>,
+    another: Notify,
 }
 
 impl Orchestrator {
     /// The role, idle. Call [`Orchestrator::recover`] before the first message.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Rc::new(parts), state: Rc::default() }
+        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default() }
     }
 
     /// Takes no job any more: the node stops.
@@ -188,6 +199,7 @@ impl Orchestrator {
             &HistoryEvent { seq, level, topic: Topic::StateUpdate, message, failure: None, time: now },
         );
         change.put_job(&record);
+        change.if_there(id);
         Ok(())
     }
 
@@ -206,6 +218,7 @@ impl Orchestrator {
             }
             None => self.note_ended(&deletion.job_id, &mut change, message),
         };
+        change.if_there(&deletion.job_id);
         match noted {
             Ok(()) => self.commit(change),
             Err(error) => {
@@ -306,6 +319,19 @@ impl Orchestrator {
         {
             for row in &gone.rows {
                 by_execution.remove(&row.id);
+            }
+            self.ended.count.set(self.ended.count.get() + 1);
+            self.ended.another.notify_waiters();
+        }
+    }
+
+    /// Waits until so many more jobs have ended, counted from this call on.
+    pub fn ended(&self, more: u64) -> impl Future<Output = ()> + use<> {
+        let ended = Rc::clone(&self.ended);
+        let target = ended.count.get().saturating_add(more);
+        async move {
+            while ended.count.get() < target {
+                ended.another.notified().await;
             }
         }
     }

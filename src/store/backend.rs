@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::StoreError;
+use crate::model::Bytes;
 
 /// When a commit survives a power cut. Readers see it at once in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub enum Durability {
 pub enum Change {
     /// Sets a key to a value. Setting it to the value that it has writes nothing.
     Put(Vec<u8>, Vec<u8>),
+    /// Sets a key to a value if another key is there: what belongs to something that has gone is not stored.
+    PutBeside {
+        /// What is set.
+        key: Vec<u8>,
+        /// To what.
+        value: Vec<u8>,
+        /// What has to be there.
+        witness: Vec<u8>,
+    },
     /// Removes a key; one that is not there is no error.
     Delete(Vec<u8>),
     /// Removes all keys from the first (included) to the second (excluded).
@@ -39,6 +49,7 @@ impl Change {
         let bytes = match self {
             Self::Put(a, b) | Self::DeleteRange(a, b) => a.len() + b.len(),
             Self::Delete(key) => key.len(),
+            Self::PutBeside { key, value, witness } => key.len() + value.len() + witness.len(),
             Self::DeleteOrphan { key, from, to } => key.len() + from.len() + to.len(),
         };
         bytes as u64
@@ -48,6 +59,15 @@ impl Change {
 /// What a scan hands each entry to, in order; `Break` ends the scan. It must not call the database: a writer may
 /// be waiting for the scan to end.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// What a compaction did: bytes of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Before.
+    pub before: Bytes,
+    /// After.
+    pub after: Bytes,
+}
 
 /// One database. Reads come from any thread and see whole transactions only; one thread commits.
 pub trait Backend: Send + Sync {
@@ -70,6 +90,15 @@ pub trait Backend: Send + Sync {
     /// Nothing of it is visible. If the storage failed, nothing or all of it will be found when the database
     /// is opened again.
     fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError>;
+
+    /// Makes the database's file smaller if deletions have left much of it free; readers and writers wait. None if
+    /// there was nothing to be gained.
+    ///
+    /// # Errors
+    /// The file cannot be read or written; what it holds is whole.
+    fn compact(&self) -> Result<Option<Compacted>, StoreError> {
+        Ok(None)
+    }
 
     /// Makes everything durable and lets go of the file. Later calls get [`StoreError::Closed`].
     ///

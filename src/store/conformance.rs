@@ -101,6 +101,8 @@ fn any_change() -> impl Strategy<Value = Change> {
     let key = || proptest::collection::vec(0x7eu8..0x82, 0..4);
     prop_oneof![
         4 => (key(), proptest::collection::vec(any::<u8>(), 0..6000)).prop_map(|(k, v)| Change::Put(k, v)),
+        2 => (key(), proptest::collection::vec(any::<u8>(), 0..9), key())
+            .prop_map(|(key, value, witness)| Change::PutBeside { key, value, witness }),
         2 => key().prop_map(Change::Delete),
         1 => (key(), key()).prop_map(|(a, b)| Change::DeleteRange(a, b)),
         1 => (key(), key(), key()).prop_map(|(key, from, to)| Change::DeleteOrphan { key, from, to }),
@@ -112,6 +114,11 @@ fn model(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: &Change) {
     let within = |key: &[u8], from: &[u8], to: &[u8]| key >= from && key < to;
     match change {
         Change::Put(key, value) => drop(map.insert(key.clone(), value.clone())),
+        Change::PutBeside { key, value, witness } => {
+            if map.contains_key(witness) {
+                map.insert(key.clone(), value.clone());
+            }
+        }
         Change::Delete(key) => drop(map.remove(key)),
         Change::DeleteRange(from, to) => map.retain(|key, _| !within(key, from, to)),
         Change::DeleteOrphan { key, from, to } => {

@@ -237,6 +237,14 @@ impl ExecutionStore {
         Ok(ExecutionCounts { total: active + ended, active, unreported: count(UNREPORTED, &|_| true)? })
     }
 
+    /// See [`Backend::compact`]. Blocking, and so is everything that is written meanwhile.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn compact(&self) -> Result<Option<super::Compacted>, StoreError> {
+        self.db.compact()
+    }
+
     /// An empty set of changes, to be filled and written.
     pub fn change(&self) -> ExecutionChange {
         ExecutionChange::default()

@@ -42,6 +42,11 @@ fn apply(map: &mut Map, change: &Change) {
         Change::Put(key, value) => {
             map.insert(key.clone(), value.clone());
         }
+        Change::PutBeside { key, value, witness } => {
+            if map.contains_key(witness) {
+                map.insert(key.clone(), value.clone());
+            }
+        }
         Change::Delete(key) => {
             map.remove(key);
         }

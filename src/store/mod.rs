@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::model::Bytes;
 use crate::sys::{Files, RealFiles};
 
-pub use backend::{Backend, Change, Durability, Visit};
+pub use backend::{Backend, Change, Compacted, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
 pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery, MANY_MAX, MIN_PREFIX};
 pub use memory::MemoryBackend;

@@ -189,8 +189,59 @@ pub struct DfAnswer {
     pub disk_total: Bytes,
     /// Free on the file system.
     pub disk_free: Bytes,
+    /// What archives may take together; absent if `Quota` alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Bytes>,
+    /// Why nothing is deleted by age now; empty if it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub clock_doubt: String,
+    /// What was deleted since the node started, by reason.
+    pub deleted: Vec<DeletedCount>,
+    /// Jobs that have ended: how many are remembered, how many have left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<JobsKept>,
     /// What would be deleted next, in order, and why.
     pub next: Vec<DeletionRow>,
+}
+
+/// Results that were deleted for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeletedCount {
+    /// A stable word.
+    pub reason: DeletionReason,
+    /// The same for people.
+    pub message: String,
+    /// How many.
+    pub count: u64,
+    /// What they occupied.
+    pub bytes: Bytes,
+}
+
+/// Jobs that have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct JobsKept {
+    /// Remembered now.
+    pub ended: u64,
+    /// How many may be: `Store.MaxJobs`.
+    pub max: u64,
+    /// Left since the node started because they were older than `Store.JobRetention`.
+    pub left_by_age: u64,
+    /// Left since the node started because there were more than `Store.MaxJobs`.
+    pub left_by_count: u64,
+    /// Executions that left with them.
+    pub left_executions: u64,
+}
+
+/// Answer to a clean-up: what went, or would go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GcAnswer {
+    /// Results.
+    pub deleted: Vec<DeletionRow>,
+    /// Ids of jobs that left the database, or would.
+    pub jobs: Vec<String>,
 }
 
 /// Body of a pin.

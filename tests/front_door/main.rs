@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod job_get;
 mod jobs;
+mod lifecycle;
 mod node;
 mod power;
 mod program;

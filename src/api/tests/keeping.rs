@@ -65,7 +65,11 @@ fn df_and_gc_say_where_the_room_is() {
     assert_eq!((df["DiskTotal"].as_u64(), df["DiskFree"].as_u64()), (Some(1 << 30), Some(1 << 30)));
     assert_eq!(df["Next"][0]["ExecutionID"], id.as_str());
     let gc = |body: &str| world.say("", "POST", "/api/v1/codling/gc", body);
-    assert_eq!(gc(r#"{"DryRun":true}"#).1, json!({"Deleted": []}));
-    assert_eq!(gc("").1, json!({"Deleted": []}));
+    assert_eq!(gc(r#"{"DryRun":true}"#).1, json!({"Deleted": [], "Jobs": []}));
+    assert_eq!(gc("").1, json!({"Deleted": [], "Jobs": []}));
+    assert_eq!(world.get("/api/v1/codling/df")["Deleted"], json!([]));
+    world.say("", "DELETE", &format!("/api/v1/codling/results/{id}"), "");
+    let counted = json!([{"Reason": "removed", "Message": "removed by a user", "Count": 1, "Bytes": entry.size.on_disk()}]);
+    assert_eq!(world.get("/api/v1/codling/df")["Deleted"], counted);
     assert_eq!(gc("[").0.status, 400);
 }

@@ -25,6 +25,7 @@ use crate::model::{
     Bytes, DesiredState, ExecutionId, ExecutionRecord, ExecutionRow, ExecutionState, Failure, FailureCode,
     HistoryEvent, JobRecord, JobState, Level, MilliCpu, ResultEntry, RunOutput, Sha256, Topic,
 };
+use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::results::ShelfSettings;
 use crate::store::{self, StoreSettings, Stores};
 use crate::sys::{FakeClock, FixedDisk, Interrupt};
@@ -152,6 +153,12 @@ impl World {
             executions: stores.executions.clone(),
             shelf,
             health: Arc::default(),
+            keeper: Arc::new(JobKeeper::new(
+                JobPolicy { retention: Duration::ZERO, max_jobs: 1000 },
+                stores.jobs.clone(),
+                stores.executions.clone(),
+                clock.clone(),
+            )),
             clock: clock.clone(),
             facts: NodeFacts {
                 id: "n-edge-01".into(),

@@ -70,6 +70,17 @@ impl JobChange {
         self.extend(value.map(|value| vec![Change::Put(key, value)]));
     }
 
+    /// Makes what was put so far count only if the job is still there when it is written: it may leave meanwhile.
+    pub fn if_there(&mut self, id: &JobId) {
+        let witness = Key::kind(JOB).id(id).byte(RECORD).done();
+        for change in self.0.iter_mut().flatten() {
+            if let Change::Put(key, value) = change {
+                let (key, value) = (std::mem::take(key), std::mem::take(value));
+                *change = Change::PutBeside { key, value, witness: witness.clone() };
+            }
+        }
+    }
+
     /// Removes a job with its history and the rows of its executions, which are given; and its body if no other
     /// job has the same.
     pub fn delete_job(&mut self, record: &JobRecord, executions: &[ExecutionRow]) {

@@ -68,6 +68,17 @@ impl JobStore {
         Ok(page.jobs)
     }
 
+    /// Hands over all jobs in the order of their submission, oldest first. `visit` may read, too.
+    ///
+    /// # Errors
+    /// The database cannot be read, a record makes no sense, or `visit` failed.
+    pub fn each(
+        &self,
+        visit: &mut dyn FnMut(JobRecord) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.each_id(false, |id| self.get(&id)?.map_or(Ok(ControlFlow::Continue(())), &mut *visit))
+    }
+
     /// Hands over the ids of all jobs in the order of their submission. Reads [`ID_CHUNK`] at a time, so that
     /// `visit` may read too: no scan is open then.
     fn each_id(

@@ -303,6 +303,14 @@ impl JobStore {
         Ok(JobCounts { total, active: count(ACTIVE, &|_| true)? })
     }
 
+    /// See [`Backend::compact`]. Blocking, and so is everything that is written meanwhile.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn compact(&self) -> Result<Option<super::Compacted>, StoreError> {
+        self.db.compact()
+    }
+
     /// An empty set of changes, to be filled and written.
     pub fn change(&self) -> JobChange {
         JobChange::default()

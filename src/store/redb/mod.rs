@@ -4,6 +4,7 @@
 //! there are few tables, changes that are not to be durable at once wait in memory for a commit that is
 //! ([`view`]), and what would change nothing touches nothing.
 
+mod compact;
 mod held;
 mod open;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use ::redb::{
 };
 
 use super::StoreError;
-use super::backend::{Backend, Change, Durability, Visit};
+use super::backend::{Backend, Change, Compacted, Durability, Visit};
 use open::redb_error;
 use view::{Pending, View, bounds, is_hot, split};
 
@@ -139,14 +140,10 @@ impl<'txn> Tables<'txn> {
     /// One step of the transaction. Says whether it changed anything: what does not touches no page.
     fn apply(&mut self, change: &Change) -> Result<bool, StorageError> {
         match change {
-            Change::Put(key, value) => {
-                let (key, value) = (key.as_slice(), value.as_slice());
-                let table = self.of(key);
-                let same = table.get(key)?.is_some_and(|old| old.value() == value);
-                if !same {
-                    table.insert(key, value)?;
-                }
-                Ok(!same)
+            Change::Put(key, value) => self.put(key, value),
+            Change::PutBeside { key, value, witness } => {
+                let there = self.of(witness).get(witness.as_slice())?.is_some();
+                if there { self.put(key, value) } else { Ok(false) }
             }
             Change::Delete(key) => self.delete(key),
             Change::DeleteRange(from, to) => {
@@ -168,6 +165,15 @@ impl<'txn> Tables<'txn> {
                 self.delete(key)
             }
         }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        let table = self.of(key);
+        let same = table.get(key)?.is_some_and(|old| old.value() == value);
+        if !same {
+            table.insert(key, value)?;
+        }
+        Ok(!same)
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<bool, StorageError> {
@@ -203,6 +209,10 @@ impl Backend for RedbBackend {
             Durability::Lazy if self.commit_lazily(changes)? > PENDING_MAX => self.commit_durably(&[]),
             Durability::Lazy => Ok(()),
         }
+    }
+
+    fn compact(&self) -> Result<Option<Compacted>, StoreError> {
+        self.compact_file()
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -331,3 +331,54 @@ fn a_disk_that_fails_at_any_step_costs_no_answered_commit() {
         }
     }
 }
+
+#[test]
+fn a_compaction_that_is_cut_off_at_any_step_costs_nothing() {
+    // It is told the length of the file of that name: one that is worth compacting.
+    let dir = TempDir::new();
+    let path = dir.file("large");
+    std::fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
+    let full = Disk::default();
+    let open = |disk: &Disk| RedbBackend::over(disk.clone(), &path, StoreSettings::DEFAULT_CACHE).unwrap();
+    let db = open(&full);
+    let value = "x".repeat(2000);
+    let fill: Vec<Change> = (0..600).map(|n| put(&format!("{n:04}"), &value)).collect();
+    db.commit(&fill, Durability::Durable).unwrap();
+    let gone: Vec<Change> =
+        (0..600).filter(|n| n % 30 != 0).map(|n| Change::Delete(format!("{n:04}").into())).collect();
+    db.commit(&gone, Durability::Durable).unwrap();
+    db.close().unwrap();
+    let (image, start) = {
+        let state = full.0.lock().unwrap();
+        (state.bytes.clone(), state.steps)
+    };
+    let check = |db: &RedbBackend| {
+        for n in 0..600 {
+            let found = db.get(format!("{n:04}").as_bytes()).unwrap();
+            assert_eq!(found.as_deref(), (n % 30 == 0).then_some(value.as_bytes()), "{n}");
+        }
+    };
+    let db = open(&full);
+    db.compact().unwrap().unwrap();
+    check(&db);
+    db.commit(&[put("more", "1")], Durability::Durable).unwrap();
+    db.close().unwrap();
+    let (steps, after) = {
+        let state = full.0.lock().unwrap();
+        (state.steps - start, state.bytes.len())
+    };
+    assert!(after * 4 < image.len() && steps > 40, "{after} of {} in {steps}", image.len());
+    for fails_from in (0..steps).step_by(3) {
+        let state = DiskState { bytes: image.clone(), steps: 0, fails_from: Some(fails_from) };
+        let disk = Disk(Arc::new(Mutex::new(state)));
+        if let Ok(db) = RedbBackend::over(disk.clone(), &path, StoreSettings::DEFAULT_CACHE) {
+            let _ = db.compact();
+            let _ = db.close();
+        }
+        {
+            let mut state = disk.0.lock().unwrap();
+            (state.fails_from, state.steps) = (None, 0);
+        }
+        check(&open(&disk));
+    }
+}

@@ -112,6 +112,15 @@ impl View {
         for change in changes {
             match change {
                 Change::Put(key, value) => pending.set(key.clone(), Some(value.clone())),
+                Change::PutBeside { key, value, witness } => {
+                    let there = match pending.map.get(witness) {
+                        Some(value) => value.is_some(),
+                        None => self.get(witness)?.is_some(),
+                    };
+                    if there {
+                        pending.set(key.clone(), Some(value.clone()));
+                    }
+                }
                 Change::Delete(key) => pending.set(key.clone(), None),
                 Change::DeleteRange(from, to) => {
                     let mut keys = Vec::new();

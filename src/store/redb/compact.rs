@@ -1,0 +1,75 @@
+//! Giving back what deletions left: a redb file never shrinks by itself.
+
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::super::StoreError;
+use super::super::backend::Compacted;
+use super::{Open, RedbBackend, view_of};
+use crate::model::Bytes;
+
+/// What must be free in a file, at least, before it is worth the writes.
+const WORTHWHILE: Bytes = Bytes::mib(1);
+
+/// Readers and writers wait while pages move, so only as much is moved as an SD card takes a few seconds for.
+const LIVE_MAX: Bytes = Bytes::mib(64);
+
+impl RedbBackend {
+    /// Moves what is in the file together and cuts the rest off, if half of it or more is free. redb does that in
+    /// transactions: a power cut leaves the file as it was before one of them.
+    pub(super) fn compact_file(&self) -> Result<Option<Compacted>, StoreError> {
+        let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing waits any more: the view that goes below holds nothing that the file does not.
+        self.commit_durably(&[])?;
+        let before = self.len()?;
+        let live = self.live()?;
+        let free = before.minus(live);
+        if free < WORTHWHILE || free < live || live > LIVE_MAX {
+            log::debug!(target: "store", "{}: {free} of {before} are free", self.path.display());
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let Open { mut db, view } = guard.take().ok_or(StoreError::Closed)?;
+        // Reads of earlier states would keep their pages where they are.
+        drop(view);
+        let compacted = db.compact().map_err(|error| match error {
+            ::redb::CompactionError::Storage(cause) => self.failed("compact")(cause),
+            other => self.failed("compact")(::redb::Error::from(other)),
+        });
+        // Whatever became of it: the database goes on.
+        let view = view_of(&db).map_err(self.failed("read"))?;
+        *guard = Some(Open { db, view });
+        drop(guard);
+        compacted?;
+        let after = self.len()?;
+        log::info!(
+            target: "store",
+            "{}: compacted from {before} to {after} in {} ms",
+            self.path.display(),
+            start.elapsed().as_millis()
+        );
+        Ok(Some(Compacted { before, after }))
+    }
+
+    /// Bytes of the file.
+    fn len(&self) -> Result<Bytes, StoreError> {
+        let metadata = std::fs::metadata(&self.path).map_err(|cause| StoreError::Io {
+            action: "look at",
+            path: self.path.clone(),
+            cause: std::sync::Arc::new(cause),
+        })?;
+        Ok(Bytes(metadata.len()))
+    }
+
+    /// Bytes of the pages in use.
+    fn live(&self) -> Result<Bytes, StoreError> {
+        let guard = self.read();
+        let open = guard.as_ref().ok_or(StoreError::Closed)?;
+        let write = open.db.begin_write().map_err(self.failed("read"))?;
+        let stats = write.stats().map_err(self.failed("read"))?;
+        let bytes = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
+        write.abort().map_err(self.failed("read"))?;
+        Ok(Bytes(bytes))
+    }
+}
