@@ -68,6 +68,7 @@ pub(super) fn runner(settings: &Settings, quota: Bytes, shelf: &Arc<Shelf>) -> A
         local: local.map(|path| AllowedPath::new(&path.pattern, path.writable)).collect(),
         retries: settings.inputs.max_retries,
         read_timeout: settings.inputs.read_timeout,
+        allow_local: settings.inputs.allow_local,
         ..InputPolicy::default()
     };
     let cache = module_cache(settings, quota, shelf);

@@ -157,6 +157,7 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
         inputs: Inputs {
             read_timeout: values.duration("InputSources.ReadTimeout"),
             max_retries: values.count("InputSources.MaxRetryCount"),
+            allow_local: values.bool("InputSources.AllowLocalAddresses"),
         },
         publisher: LocalPublisher {
             bind: values.host("Publishers.Types.Local.Bind"),

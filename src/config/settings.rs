@@ -162,6 +162,8 @@ pub struct Inputs {
     pub read_timeout: Duration,
     /// `InputSources.MaxRetryCount`.
     pub max_retries: u32,
+    /// `InputSources.AllowLocalAddresses`: URLs may lead to this machine.
+    pub allow_local: bool,
 }
 
 /// Where results are kept and served.

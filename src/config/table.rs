@@ -271,6 +271,12 @@ const PROVIDERS: &[Key] = &[
             Old { path: "Node.DownloadURLRequestTimeout", how: How::Longest },
             Old { path: "Node.VolumeSizeRequestTimeout", how: How::Longest },
         ]),
+    key(
+        "InputSources.AllowLocalAddresses",
+        Kind::Bool,
+        "false",
+        "let urlDownload fetch from this machine (127.0.0.1, ::1) and from link-local addresses",
+    ),
     key("InputSources.MaxRetryCount", Kind::Count(0, 100), "3", "how often fetching an input is tried again")
         .old(&[same("Node.DownloadURLRequestRetries")]),
 ];

@@ -16,6 +16,7 @@ mod allow;
 mod inline;
 mod local;
 mod modules;
+mod reach;
 mod unpack;
 mod url;
 
@@ -40,6 +41,8 @@ pub struct InputPolicy {
     pub retries: u32,
     /// `InputSources.ReadTimeout`: how long a server may be silent.
     pub read_timeout: Duration,
+    /// `InputSources.AllowLocalAddresses`: URLs may lead to this machine or its link.
+    pub allow_local: bool,
     /// Pause before the first retry; doubled for each further one.
     pub backoff: Duration,
 }
@@ -50,6 +53,7 @@ impl Default for InputPolicy {
             local: Vec::new(),
             retries: 3,
             read_timeout: Duration::from_secs(300),
+            allow_local: false,
             backoff: Duration::from_secs(1),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ureq::Agent;
 
 use super::inline::percent_decoded;
+use super::reach::{guarded, refusal};
 use super::{BUFFER, Sink, cannot_write, failed, invalid, required};
 use crate::engine::Mount;
 use crate::engine::causes::{over_limit, stopped};
@@ -96,7 +97,7 @@ fn agent(sink: &Sink) -> Agent {
         .timeout_per_read(Some(sink.policy.read_timeout))
         .timeout_per_write(Some(sink.policy.read_timeout))
         .build();
-    Agent::new_with_config(config)
+    if sink.policy.allow_local { Agent::new_with_config(config) } else { guarded(config) }
 }
 
 /// One attempt. `taken` is what it was charged.
@@ -138,6 +139,10 @@ fn download(url: &str, file: &mut File, taken: &mut u64, sink: &Sink) -> Result<
 
 fn trouble(error: &ureq::Error) -> Trouble {
     use ureq::Error as E;
+    if let Some(refused) = refusal(error) {
+        let hint = "InputSources.AllowLocalAddresses=true on the node allows it, to every job";
+        return Trouble::Lasting(failed(refused.to_string()).hint(hint));
+    }
     match error {
         E::StatusCode(status @ 500..) => {
             Trouble::Passing(format!("the server answered with status {status}"))

@@ -1,5 +1,5 @@
-//! What the machine gives: clock, disk space, cores and memory, interruption, metering, log lines,
-//! files that survive a power cut, the service manager; and what is wrong with any of it.
+//! What the machine gives: clock, disk space, cores and memory, network addresses, interruption, metering, log lines,
+//! files that survive a power cut, message authentication, the service manager; and what is wrong with any of it.
 
 pub mod clock;
 pub mod disk;
@@ -7,12 +7,14 @@ pub mod files;
 pub mod fs;
 pub mod health;
 pub mod heap;
+pub mod hmac;
 pub mod interrupt;
 pub mod judge;
 pub mod kernel_time;
 pub mod logger;
 pub mod machine;
 pub mod meter;
+pub mod net;
 pub mod notify;
 pub mod text;
 
@@ -24,4 +26,5 @@ pub use interrupt::{Cause, Interrupt, Registration};
 pub use judge::{Doubt, JudgedClock, SystemTimes};
 pub use machine::Machine;
 pub use meter::{Meter, OverLimit};
+pub use net::Network;
 pub use notify::Notifier;

@@ -245,7 +245,10 @@ Node:
     assert_eq!(paths, [("/data/**", true), ("/ro", false)]);
     assert_eq!(s.disabled.engines, ["docker"]);
     assert_eq!((s.disabled.publishers.len(), s.disabled.sources.len()), (1, 1));
-    assert_eq!(s.inputs, Inputs { read_timeout: Duration::from_secs(120), max_retries: 5 });
+    assert_eq!(
+        s.inputs,
+        Inputs { read_timeout: Duration::from_secs(120), max_retries: 5, allow_local: false }
+    );
     assert_eq!((s.compute.cpu, s.compute.memory), (Scale::Amount(MilliCpu(2000)), Scale::Percent(50.0)));
     assert_eq!(s.compute.disk, Scale::Amount(Bytes::gib(1)));
     assert_eq!(s.compute.job_max.memory, Some(Bytes(1_000_000_000)));

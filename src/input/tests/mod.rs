@@ -29,7 +29,13 @@ impl Bench {
     }
 
     fn with_disk(disk: Bytes) -> Self {
-        let policy = InputPolicy { retries: 2, backoff: Duration::from_millis(1), ..InputPolicy::default() };
+        // Servers of tests are on this machine.
+        let policy = InputPolicy {
+            retries: 2,
+            backoff: Duration::from_millis(1),
+            allow_local: true,
+            ..InputPolicy::default()
+        };
         Self { dir: TempDir::new(), meter: Meter::new(disk), policy, interrupt: Interrupt::new() }
     }
 

@@ -1,7 +1,7 @@
 //! A server that does what a test wants of it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,7 +17,12 @@ pub struct Server {
 impl Server {
     /// `answer` gets the path asked for, the number of the request from 0, and the connection.
     pub fn new(answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(IpAddr::from([127, 0, 0, 1]), answer)
+    }
+
+    /// The same on another address of this machine.
+    pub fn at(ip: IpAddr, answer: impl Fn(&str, usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (requests, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (counter, stopped, answer) = (Arc::clone(&requests), Arc::clone(&stop), Arc::new(answer));

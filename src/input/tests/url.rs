@@ -219,3 +219,65 @@ fn other_schemes() {
     let url = server.url("/f").replace("http:", "https:");
     assert_eq!(Bench::new().refused("urlDownload", params(&url)).0, FailureCode::InputFailed);
 }
+
+#[test]
+fn the_node_itself_is_not_a_server() {
+    let server = Server::new(|_, _, connection| send(connection, ok("secret").as_bytes()));
+    let port = server.address.rsplit_once(':').unwrap().1.to_owned();
+    let bench = || {
+        let mut bench = Bench::new();
+        bench.policy.allow_local = false;
+        bench
+    };
+    // Whatever the machine is called: names, other spellings of the address, its other addresses.
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "0.0.0.0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+    ] {
+        let (code, message) = bench().refused("urlDownload", params(&format!("http://{host}:{port}/f")));
+        assert_eq!(code, FailureCode::InputFailed, "{host}");
+        // A machine without IPv6 or with another C library does not know all of them.
+        let known = ["127.0.0.1", "localhost", "0.0.0.0"].contains(&host);
+        assert!(!known || message.contains("this machine itself"), "{host}: {message}");
+    }
+    for host in ["169.254.169.254", "[fe80::1]", "224.0.0.1"] {
+        let (_, message) = bench().refused("urlDownload", params(&format!("http://{host}:{port}/f")));
+        assert!(message.contains("inputs are not fetched from there"), "{host}: {message}");
+    }
+    assert_eq!(server.requests(), 0, "nothing was sent");
+    let failure = bench().fetch("urlDownload", "/in", params(&server.url("/f"))).unwrap_err();
+    assert!(failure.hint.contains("InputSources.AllowLocalAddresses"), "{failure:?}");
+}
+
+#[test]
+fn a_redirect_does_not_lead_to_the_node_either() {
+    // A server on an address of this machine that is not loopback stands for one of the network.
+    let address =
+        crate::sys::Network::detect().addresses.into_iter().find(|a| a.ip.is_ipv4() && !a.ip.is_loopback());
+    let secret = Server::new(|_, _, connection| send(connection, ok("secret").as_bytes()));
+    let target = secret.url("/f");
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+    let first = Server::at(
+        address.map_or(std::net::IpAddr::from([127, 0, 0, 1]), |a| a.ip),
+        move |_, _, connection| {
+            send(connection, answer.as_bytes());
+        },
+    );
+    let mut bench = Bench::new();
+    bench.policy.allow_local = false;
+    let (code, message) = bench.refused("urlDownload", params(&first.url("/old")));
+    assert_eq!(code, FailureCode::InputFailed);
+    assert!(message.contains("127.0.0.1, which is this machine itself"), "{message}");
+    // On a machine with no address but loopback, the first step is refused already.
+    assert_eq!((first.requests(), secret.requests()), (usize::from(address_count() > 0), 0));
+}
+
+fn address_count() -> usize {
+    crate::sys::Network::detect().addresses.iter().filter(|a| a.ip.is_ipv4() && !a.ip.is_loopback()).count()
+}
