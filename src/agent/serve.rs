@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{self, App, Handlers, NodeError, NodeLoad, ResultUrls};
+use crate::api::{self, App, Bases, Handlers, Hosts, Links, NodeError, NodeLoad, ResultUrls, UrlSettings};
 use crate::compute::bid::Offer;
 use crate::config::{Host, Settings};
 use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site};
@@ -56,7 +56,8 @@ pub(super) async fn start(
         keeper: Arc::clone(&node.keeper),
         clock: Arc::clone(&node.clock),
         facts: facts(node, offer),
-        urls: ResultUrls { advertise: results.advertise.clone(), port: addresses.results.port() },
+        urls: urls(settings, node, addresses.results),
+        hosts: hosts(settings, node),
         token: settings.api.token.clone(),
         parcels: parcels.clone(),
         started: node.clock.now(),
@@ -91,6 +92,36 @@ fn listen(host: &Host, port: u16, key: &'static str) -> Result<TcpListener, Agen
     gate::bind(address).map_err(failed)
 }
 
+fn urls(settings: &Settings, node: &Node, bind: SocketAddr) -> ResultUrls {
+    let results = &settings.publisher;
+    let files = node.shelf.files();
+    let links = |lifetime| {
+        Links::new(lifetime, settings.link_key_file(), Arc::clone(&files), Arc::clone(&node.clock))
+    };
+    let urls = ResultUrls::new(UrlSettings {
+        advertise: results.advertise.clone(),
+        bind,
+        scheme: "http",
+        links: results.link_lifetime.map(links),
+        bases: Bases::open(Some(settings.addresses_file()), Arc::clone(&files)),
+        clock: Arc::clone(&node.clock),
+    });
+    // Of a loopback socket the settings have warned.
+    if let Some(warning) = urls.warning_at_start().filter(|_| !results.bind.is_loopback()) {
+        log::warn!("{warning}");
+    }
+    urls
+}
+
+/// The names that the API answers to: the machine's, that of its own setting, and those that are allowed.
+fn hosts(settings: &Settings, node: &Node) -> Hosts {
+    let mut names = settings.api.allowed_hosts.clone();
+    if let Host::Name(name) = &settings.api.host {
+        names.push(name.clone());
+    }
+    Hosts::new(&node.machine.hostname, &names)
+}
+
 fn facts(node: &Node, offer: &Offer) -> NodeFacts {
     NodeFacts {
         id: node.identity.id.to_string(),
@@ -103,6 +134,7 @@ fn facts(node: &Node, offer: &Offer) -> NodeFacts {
         available: offer.capacity,
         running: 0,
         queued: 0,
+        results: None,
     }
 }
 

@@ -25,6 +25,15 @@ pub fn get(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let Some(id) = stem.and_then(|stem| stem.parse::<ExecutionId>().ok()) else {
         return Err(ApiError::new(Code::NotFound, "there is no such file").component("Results"));
     };
+    // Before anything else: who has no link does not learn what there is.
+    if let Some(links) = app.urls.links() {
+        let (expires, signature) = (ask.query.get("expires"), ask.query.get("signature"));
+        links.check(&id, expires, signature).map_err(|bad| {
+            ApiError::new(Code::Forbidden, bad.to_string())
+                .component("Results")
+                .hint("ask the node's API for a new link, e.g. with 'codling job get'")
+        })?;
+    }
     let open = app.shelf.open_result(&id).map_err(|missing| why_missing(&missing, &id))?;
     let (size, sha256) = (open.entry.size.0, open.entry.sha256);
     let etag = format!("\"{sha256}\"");

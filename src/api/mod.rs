@@ -4,13 +4,17 @@
 //! handlers translate between [`crate::wire`] and the model, read stores and shelf directly, and ask the core thread
 //! ([`Node`]) for what changes a job. They decide nothing.
 
+mod advertise;
 mod archives;
 mod ask;
 mod auth;
+mod bases;
 mod executions;
 mod health;
 mod history;
+mod hosts;
 mod jobs;
+mod links;
 mod node;
 mod page;
 mod range;
@@ -33,9 +37,12 @@ use crate::sys::{Clock, Health};
 use crate::wire::{ApiError, Code, NodeFacts};
 
 pub use ask::{Ask, Reply};
+pub use bases::Bases;
+pub use hosts::Hosts;
+pub use links::Links;
 pub use routes::{API, RESULTS, handle, rules_of_api, rules_of_results};
 pub use serve::Handlers;
-pub use urls::ResultUrls;
+pub use urls::{ResultUrls, UrlSettings};
 
 /// A job that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +154,8 @@ pub struct App {
     pub urls: ResultUrls,
     /// The API's token, if it has one.
     pub token: Option<Secret>,
+    /// The names that it answers to if it has none.
+    pub hosts: Hosts,
     /// Where files are put for the gate to send.
     pub parcels: Parcels,
     /// When the node started.

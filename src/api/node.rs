@@ -24,8 +24,8 @@ pub fn config() -> Reply {
 }
 
 /// `GET agent/node`.
-pub fn agent(app: &App) -> Result<Reply, ApiError> {
-    let (facts, started, now) = facts(app)?;
+pub fn agent(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
+    let (facts, started, now) = facts(app, ask)?;
     Ok(Reply::json(&AgentNode::of(&facts, &started, &now)))
 }
 
@@ -47,7 +47,7 @@ pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let approval = filter(ask, "filter-approval", &["approved", "pending", "rejected"])?;
     let status = filter(ask, "filter-status", &["connected", "disconnected"])?;
     let labels = Selector::parse(ask.query.all("labels"))?;
-    let (facts, started, now) = facts(app)?;
+    let (facts, started, now) = facts(app, ask)?;
     let shown = approval && status && labels.matches(&facts.labels);
     let nodes: Vec<_> = shown.then(|| NodeState::of(&facts, &started, &now)).into_iter().collect();
     Ok(Reply::json(&json!({"NextToken": "", "Nodes": nodes})))
@@ -63,11 +63,11 @@ fn filter(ask: &Ask, name: &str, words: &[&str]) -> Result<bool, ApiError> {
 }
 
 /// `GET orchestrator/nodes/{id}`.
-pub fn get(app: &App, id: &str) -> Result<Reply, ApiError> {
+pub fn get(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
     if id.is_empty() || !app.facts.id.starts_with(id) {
         return Err(super::not_found("node", id));
     }
-    let (facts, started, now) = facts(app)?;
+    let (facts, started, now) = facts(app, ask)?;
     Ok(Reply::json(&json!({"Node": NodeState::of(&facts, &started, &now)})))
 }
 
@@ -76,12 +76,18 @@ pub fn update() -> Reply {
     Reply::json(&json!({"Success": false, "Error": "this node is its own orchestrator and always approved"}))
 }
 
-fn facts(app: &App) -> Result<(NodeFacts, String, String), ApiError> {
+/// `GET codling/addresses`: where results are fetched from, and what else there would be.
+pub fn addresses(app: &App, ask: &Ask) -> Reply {
+    Reply::json(&app.urls.describe(ask.field("Host")))
+}
+
+fn facts(app: &App, ask: &Ask) -> Result<(NodeFacts, String, String), ApiError> {
     let load = app.node.load()?;
     let facts = NodeFacts {
         available: load.available,
         running: load.running,
         queued: load.queued,
+        results: Some(app.urls.describe(ask.field("Host"))),
         ..app.facts.clone()
     };
     Ok((facts, app.started.rfc3339(), app.clock.now().rfc3339()))

@@ -71,9 +71,25 @@ fn api(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     match parts.as_slice() {
         ["livez"] => only(ask, "GET, HEAD", |_| health::live(app)),
         ["readyz"] => only(ask, "GET, HEAD", |_| Ok(health::ready(app, ask))),
-        ["api", "v1", rest @ ..] => v1(app, ask, rest),
+        ["api", "v1", rest @ ..] => {
+            meant_for_us(app, ask)?;
+            v1(app, ask, rest)
+        }
         _ => Err(unknown(ask)),
     }
+}
+
+/// Without a token, the name by which a request was sent is what tells it from one that a web page sends. What
+/// everybody may know is told by any name.
+fn meant_for_us(app: &App, ask: &Ask) -> Result<(), ApiError> {
+    let host = ask.field("Host");
+    if app.token.is_some() || app.hosts.has(host) || rules_of_api(&ask.method, &ask.path).open {
+        return Ok(());
+    }
+    let name = super::cut(super::urls::split_host(host).0);
+    Err(ApiError::new(Code::Misdirected, format!("this node does not answer to the name '{name}'")).hint(
+        "use its address, localhost or the machine's own name, or have its owner add the name to API.AllowedHosts",
+    ))
 }
 
 fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
@@ -88,7 +104,7 @@ fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
         ["orchestrator", "nodes"] => only(ask, "GET, HEAD", |_| node::list(app, ask)),
         ["orchestrator", "nodes", id] => only(ask, "GET, HEAD, PUT", |method| match method {
             "PUT" => Ok(node::update()),
-            _ => node::get(app, id),
+            _ => node::get(app, ask, id),
         }),
         ["codling", rest @ ..] => own(app, ask, rest),
         _ => Err(unknown(ask)),
@@ -96,15 +112,15 @@ fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
 }
 
 fn agent(app: &App, ask: &Ask, what: &str) -> Result<Reply, ApiError> {
-    let answer: fn(&App) -> Result<Reply, ApiError> = match what {
-        "alive" => |_| Ok(health::alive()),
-        "version" => |_| Ok(node::version()),
+    let answer: fn(&App, &Ask) -> Result<Reply, ApiError> = match what {
+        "alive" => |_, _| Ok(health::alive()),
+        "version" => |_, _| Ok(node::version()),
         "node" => node::agent,
-        "config" => |_| Ok(node::config()),
-        "authconfig" => |_| Ok(auth::config()),
+        "config" => |_, _| Ok(node::config()),
+        "authconfig" => |_, _| Ok(auth::config()),
         _ => return Err(unknown(ask)),
     };
-    only(ask, "GET, HEAD", |_| answer(app))
+    only(ask, "GET, HEAD", |_| answer(app, ask))
 }
 
 fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
@@ -140,6 +156,7 @@ fn own(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
             "PUT" => results::pin(app, ask, id),
             _ => results::unpin(app, ask, id),
         }),
+        ["addresses"] => only(ask, "GET, HEAD", |_| Ok(node::addresses(app, ask))),
         ["df"] => only(ask, "GET, HEAD", |_| results::df(app)),
         ["stats"] => only(ask, "GET, HEAD", |_| Ok(results::stats(app))),
         ["gc"] => only(ask, "POST", |_| results::gc(app, ask)),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::client::{Client, ClientError};
 use crate::model::{ExecutionState, Timestamp};
 use crate::wire::Dialect;
+use crate::wire::answers::ResultAddresses;
 
 /// Go writes `null` for an empty list or map.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
@@ -382,6 +383,8 @@ pub struct NodeState {
     /// Bacalhau 1.9's place for the same.
     #[serde(deserialize_with = "or_default")]
     pub connection_state: ConnectionState,
+    /// Where its results are fetched from, if it is a codling node.
+    pub codling_results: Option<ResultAddresses>,
 }
 
 /// Bacalhau 1.9's state of a node's connection.

@@ -23,6 +23,7 @@ pub mod manual;
 pub mod node;
 pub mod out;
 pub mod progress;
+mod republish;
 pub mod results;
 pub mod serve;
 pub mod settings_args;
@@ -90,6 +91,15 @@ pub enum Command {
     Man(manual::ManArgs),
 }
 
+impl Command {
+    const fn has_csv(&self) -> bool {
+        matches!(
+            self,
+            Self::Results(results::ResultsArgs { command: results::ResultsCommand::Republish { .. }, .. })
+        )
+    }
+}
+
 /// How long to wait before asking again.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -136,7 +146,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &mut Context<'_>) 
         Ok(cli) => {
             context.out.format = cli.output;
             context.out.quiet = cli.quiet;
-            dispatch(&cli.command, context)
+            if cli.output == Format::Csv && !cli.command.has_csv() {
+                let error = CliError::new(Exit::Usage, "this command prints no CSV");
+                Err(error.hint("use --output json or yaml"))
+            } else {
+                dispatch(&cli.command, context)
+            }
         }
         Err(error) => usage(&error, context),
     };

@@ -1,5 +1,7 @@
 //! `codling node`, `codling agent` and `codling version`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,13 +13,15 @@ use super::exit::{CliError, Exit};
 use super::target::ConnectArgs;
 use super::text::{Table, fields};
 use crate::model::Bytes;
+use crate::model::units::format_duration;
+use crate::wire::answers::ResultAddresses;
 
 /// Show nodes
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// What to show.
+    /// What to show; without it, the node that is asked.
     #[command(subcommand)]
-    pub command: NodeCommand,
+    pub command: Option<NodeCommand>,
     /// Which node to ask.
     #[command(flatten)]
     pub connect: ConnectArgs,
@@ -79,8 +83,9 @@ pub struct VersionArgs {
 pub fn run(args: &NodeArgs, context: &Context<'_>) -> Result<Exit, CliError> {
     let client = Client::new(args.connect.target(context.env)?);
     match &args.command {
-        NodeCommand::List { wide } => list(&client, *wide, context),
-        NodeCommand::Describe { id } => {
+        None => own(&client, context),
+        Some(NodeCommand::List { wide }) => list(&client, *wide, context),
+        Some(NodeCommand::Describe { id }) => {
             let what = format!("describe node {id}");
             let path = format!("orchestrator/nodes/{}", segment(id));
             let answer = client.get(&path, &[]).map_err(|e| e.doing(&what))?;
@@ -157,7 +162,32 @@ fn describe(state: &NodeState) -> String {
             ("Waiting", compute.enqueued_executions.to_string()),
         ]);
     }
+    if let Some(results) = &state.codling_results {
+        pairs.extend(addresses(results));
+    }
     fields(&pairs)
+}
+
+/// Where results are fetched from, what is wrong with that, and what else there would be.
+fn addresses(results: &ResultAddresses) -> Vec<(&'static str, String)> {
+    let mut pairs = vec![
+        ("Results", format!("{} ({})", results.url, results.reason)),
+        ("  served on", results.bind.clone()),
+    ];
+    if let Some(seconds) = results.link_lifetime_seconds {
+        let lifetime = format_duration(Duration::from_secs(seconds));
+        pairs.push(("  links", format!("signed, good for {lifetime}")));
+    }
+    pairs.extend(results.warning.iter().map(|warning| ("  warning", warning.clone())));
+    pairs.extend(results.alternatives.iter().map(|other| {
+        let what = if other.usable { &other.url } else { &other.address };
+        let label = if other.usable { "  or" } else { "  not" };
+        (label, format!("{what} ({}: {})", other.interface, other.reason))
+    }));
+    pairs.extend(
+        results.former.iter().map(|former| ("  formerly", format!("{}, now {}", former.url, former.now))),
+    );
+    pairs
 }
 
 /// Runs `codling agent`.
@@ -185,18 +215,21 @@ pub fn agent(args: &AgentArgs, context: &Context<'_>) -> Result<Exit, CliError> 
             context.out.show(&answer, || fields(&version_fields(&version)))?;
             Ok(Exit::Ok)
         }
-        AgentCommand::Node => {
-            let what = format!("ask {address} what it can do");
-            let answer = client.get("agent/node", &[]).map_err(|e| e.doing(&what))?;
-            // Bacalhau 1.4 nests the node under Info, 1.9 does not, codling sends both.
-            let mut state: NodeState = read(&client, &answer).map_err(|e| e.doing(&what))?;
-            if state.info.id.is_empty() {
-                state.info = read::<NodeInfo>(&client, &answer).map_err(|e| e.doing(&what))?;
-            }
-            context.out.show(&answer, || describe(&state))?;
-            Ok(Exit::Ok)
-        }
+        AgentCommand::Node => own(&client, context),
     }
+}
+
+/// The node that is asked.
+fn own(client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
+    let what = format!("ask {} what it can do", client.target().address);
+    let answer = client.get("agent/node", &[]).map_err(|e| e.doing(&what))?;
+    // Bacalhau 1.4 nests the node under Info, 1.9 does not, codling sends both.
+    let mut state: NodeState = read(client, &answer).map_err(|e| e.doing(&what))?;
+    if state.info.id.is_empty() {
+        state.info = read::<NodeInfo>(client, &answer).map_err(|e| e.doing(&what))?;
+    }
+    context.out.show(&answer, || describe(&state))?;
+    Ok(Exit::Ok)
 }
 
 fn version_fields(version: &Version) -> [(&'static str, String); 4] {
@@ -280,8 +313,40 @@ mod tests {
         let described = server.run(&["node", "describe", "n-edge"]).expect(0).stdout();
         assert!(described.contains("Labels      zone=a\n"), "{described}");
         assert_eq!(described, server.run(&["agent", "node"]).expect(0).stdout());
+        assert_eq!(described, server.run(&["node"]).expect(0).stdout());
         let missing = server.run(&["node", "describe", "x/y"]).expect(66);
         assert_eq!(missing.stderr(), "error: cannot describe node x/y: no such thing\n");
+    }
+
+    #[test]
+    fn a_codling_node_says_where_its_results_are() {
+        let server = Server::start(|_| {
+            Reply::json(NODE.replacen(
+                '{',
+                r#"{"CodlingResults":{"URL":"http://10.0.0.5:6001","Reason":"private: eth0, on the default route",
+                    "Bind":"0.0.0.0:6001","Setting":"private","Warning":"beware","LinkLifetimeSeconds":3600,
+                    "Alternatives":[
+                      {"Address":"10.0.0.6","Interface":"wlan0","Usable":true,"URL":"http://10.0.0.6:6001","Reason":"wireless"},
+                      {"Address":"172.17.0.1","Interface":"docker0","Usable":false,"Reason":"containers"}],
+                    "Former":[{"URL":"http://pi:7000","Now":"http://10.0.0.5:6001"}]},"#,
+                1,
+            ))
+        });
+        let shown = server.run(&["node"]).expect(0).stdout();
+        let (_, shown) = shown.split_once("Results").unwrap();
+        assert_eq!(
+            format!("Results{shown}"),
+            "Results      http://10.0.0.5:6001 (private: eth0, on the default route)\n\
+             \x20 served on  0.0.0.0:6001\n\
+             \x20 links      signed, good for 1h\n\
+             \x20 warning    beware\n\
+             \x20 or         http://10.0.0.6:6001 (wlan0: wireless)\n\
+             \x20 not        172.17.0.1 (docker0: containers)\n\
+             \x20 formerly   http://pi:7000, now http://10.0.0.5:6001\n"
+        );
+        let json = server.run(&["node", "--output", "json"]).expect(0).stdout();
+        let node: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(node["CodlingResults"]["Alternatives"][1]["Reason"], "containers");
     }
 
     #[test]

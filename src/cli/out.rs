@@ -19,6 +19,8 @@ pub enum Format {
     Json,
     /// YAML with the keys of the API.
     Yaml,
+    /// Comma-separated values: links of 'results republish'.
+    Csv,
 }
 
 /// Standard output and standard error, and what they are.

@@ -63,6 +63,15 @@ pub enum ResultsCommand {
         #[arg(value_name = "EXECUTION", required = true)]
         ids: Vec<String>,
     },
+    /// Print new links to results, beside links that were handed out and lead here no longer
+    Republish {
+        /// Executions that made the results
+        #[arg(value_name = "EXECUTION", required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// All results that are kept
+        #[arg(long)]
+        all: bool,
+    },
     /// Delete what is due now: expired, too many, too large
     Gc {
         /// Only say what would be deleted
@@ -93,6 +102,7 @@ pub fn run(args: &ResultsArgs, context: &Context<'_>) -> Result<Exit, CliError> 
     match &args.command {
         ResultsCommand::List { wide } => list(&client, *wide, context),
         ResultsCommand::Df => df(&client, context),
+        ResultsCommand::Republish { ids, .. } => super::republish::run(&client, ids, context),
         ResultsCommand::Gc { dry_run } => gc(&client, *dry_run, context),
         ResultsCommand::Pin { id, until, period } => {
             let period = match until {
@@ -135,7 +145,7 @@ fn changed(
 }
 
 /// An error of an endpoint that every codling node has and no other.
-fn only_codling(error: ClientError, what: &str) -> CliError {
+pub(super) fn only_codling(error: ClientError, what: &str) -> CliError {
     let elsewhere = error.is_not_found();
     let error = error.doing(what);
     if elsewhere {

@@ -138,6 +138,7 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
             host: values.host("API.Host"),
             port: values.port("API.Port"),
             token: token(values, mode, findings),
+            allowed_hosts: values.list("API.AllowedHosts"),
         },
         compute: compute(values),
         admission: Admission {
@@ -166,6 +167,8 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
                 Value::Advertise(advertise) => advertise.clone(),
                 _ => Advertise::Asked,
             },
+            link_lifetime: Some(values.duration("Publishers.Types.Local.LinkLifetime"))
+                .filter(|d| !d.is_zero()),
             directory: values.path("Publishers.Types.Local.Directory"),
         },
         results: results(values),

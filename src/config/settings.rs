@@ -67,6 +67,8 @@ pub struct Api {
     pub port: u16,
     /// `API.Auth.Token`, or what stands in `API.Auth.TokenFile`: the bearer token that callers show.
     pub token: Option<Secret>,
+    /// `API.AllowedHosts`: names besides its own by which an API without a token lets itself be called. Lower case.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// What jobs may use in all, and each of them.
@@ -175,6 +177,8 @@ pub struct LocalPublisher {
     pub port: u16,
     /// `Publishers.Types.Local.Address`: what stands in the URLs of results.
     pub advertise: Advertise,
+    /// `Publishers.Types.Local.LinkLifetime`: how long a URL can be used; `None` is for ever, and unsigned.
+    pub link_lifetime: Option<Duration>,
     /// `Publishers.Types.Local.Directory`. Absolute.
     pub directory: PathBuf,
 }
@@ -241,6 +245,18 @@ impl Settings {
     #[must_use]
     pub fn starts_file(&self) -> PathBuf {
         self.data_dir.join("starts")
+    }
+
+    /// The key that signs links to results.
+    #[must_use]
+    pub fn link_key_file(&self) -> PathBuf {
+        self.data_dir.join("link.key")
+    }
+
+    /// Addresses at which results were to be fetched.
+    #[must_use]
+    pub fn addresses_file(&self) -> PathBuf {
+        self.data_dir.join("addresses.json")
     }
 
     /// The node's identity.

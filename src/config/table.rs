@@ -71,6 +71,12 @@ const API: &[Key] = &[
         .env(&["BACALHAU_SERVER_PORT"])
         .old(&[same("Node.ServerAPI.Port")])
         .flags(&["--api-port", "--port"]),
+    key(
+        "API.AllowedHosts",
+        Kind::List,
+        "",
+        "names besides localhost and the machine's own by which clients reach an API without a token",
+    ),
     key("API.Auth.Token", Kind::Token, "", "token that callers of the API show (Authorization: Bearer ...)")
         .secret(),
     key("API.Auth.TokenFile", Kind::Path, "", "file that holds the token, so that no setting does")
@@ -297,10 +303,17 @@ const PUBLISHER: &[Key] = &[
         "Publishers.Types.Local.Address",
         Kind::Advertise,
         "",
-        "what stands in the URLs of results; empty: the host that the client used",
+        "what the URLs of results begin with, or a word (private, public, any, local); \
+         empty: the host that the client used",
     )
     .old(&[same("Node.Compute.LocalPublisher.Address")])
     .flags(&["--local-publisher-address"]),
+    key(
+        "Publishers.Types.Local.LinkLifetime",
+        Kind::Duration,
+        "0",
+        "how long a URL of a result can be used: it is signed; 0: for ever, by everybody who knows it",
+    ),
     key("Publishers.Types.Local.Directory", Kind::Path, "<DataDir>/results", "where results are kept")
         .old(&[same("Node.Compute.LocalPublisher.Directory")])
         .flags(&["--local-publisher-directory"]),

@@ -205,8 +205,24 @@ pub enum AddressWord {
     Public,
     /// 169.254.0.0/16.
     LinkLocal,
-    /// The first there is.
+    /// 224.0.0.0/4: no machine has such an address, but Bacalhau knows the word.
+    Multicast,
+    /// The best there is.
     Any,
+}
+
+impl AddressWord {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Public => "public",
+            Self::LinkLocal => "linklocal",
+            Self::Multicast => "multicast",
+            Self::Any => "any",
+        }
+    }
 }
 
 /// What stands in the URLs of results.
@@ -247,6 +263,7 @@ impl Advertise {
             "private" => return Ok(Self::Word(AddressWord::Private)),
             "public" => return Ok(Self::Word(AddressWord::Public)),
             "linklocal" => return Ok(Self::Word(AddressWord::LinkLocal)),
+            "multicast" => return Ok(Self::Word(AddressWord::Multicast)),
             "any" => return Ok(Self::Word(AddressWord::Any)),
             _ => {}
         }
@@ -261,6 +278,19 @@ impl Advertise {
             Host::Ip(ip) if ip.is_unspecified() && port.is_none() => Ok(Self::Asked),
             Host::Ip(ip) if ip.is_unspecified() || ip.is_multicast() => Err(error()),
             host => Ok(Self::Host(host, port)),
+        }
+    }
+}
+
+impl fmt::Display for Advertise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => Ok(()),
+            Self::Word(word) => f.write_str(word.as_str()),
+            Self::Host(Host::Ip(IpAddr::V6(ip)), Some(port)) => write!(f, "[{ip}]:{port}"),
+            Self::Host(host, Some(port)) => write!(f, "{host}:{port}"),
+            Self::Host(host, None) => host.fmt(f),
+            Self::Url(url) => f.write_str(url),
         }
     }
 }
@@ -399,6 +429,10 @@ mod tests {
             ("0.0.0.0", Some(Advertise::Asked)),
             ("Public", Some(Advertise::Word(AddressWord::Public))),
             ("any", Some(Advertise::Word(AddressWord::Any))),
+            ("Multicast", Some(Advertise::Word(AddressWord::Multicast))),
+            ("linklocal", Some(Advertise::Word(AddressWord::LinkLocal))),
+            ("local", Some(host("127.0.0.1", None))),
+            ("loopback", Some(host("127.0.0.1", None))),
             ("localhost", Some(host("127.0.0.1", None))),
             ("board.lan:8080", Some(host("board.lan", Some(8080)))),
             ("fe80::1", Some(host("fe80::1", None))),
@@ -406,6 +440,11 @@ mod tests {
             ("[fe80::1]:80", Some(host("fe80::1", Some(80)))),
             ("https://e.org/results/", Some(Advertise::Url("https://e.org/results".into()))),
             ("http://[::1]:6001", Some(Advertise::Url("http://[::1]:6001".into()))),
+            ("https://e.org/board7/", Some(Advertise::Url("https://e.org/board7".into()))),
+            ("http://[fe80::1%25eth0]:6001", None),
+            ("fe80::1%eth0", None),
+            ("[fe80::1%eth0]:80", None),
+            ("224.0.0.1", None),
             ("ftp://e.org", None),
             ("http://", None),
             ("http://a b", None),
@@ -415,7 +454,11 @@ mod tests {
             ("a\r\nb", None),
         ];
         for (text, wanted) in table {
-            assert_eq!(Advertise::parse(text).ok(), wanted, "{text:?}");
+            let parsed = Advertise::parse(text).ok();
+            assert_eq!(parsed, wanted, "{text:?}");
+            // What is shown can be set again.
+            let again = parsed.as_ref().and_then(|shown| Advertise::parse(&shown.to_string()).ok());
+            assert_eq!(again, wanted, "{text:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The addresses of this machine, by interface, and which interfaces lead out.
 //!
-//! From `/proc/net` and one ioctl: a service that may only use sockets of the Internet (systemd's
-//! `RestrictAddressFamilies`) has no netlink, and these still answer.
+//! From `/proc/self/net` and one ioctl: a service that may only use sockets of the Internet and see its own processes
+//! (systemd's `RestrictAddressFamilies` and `ProcSubset`) has no netlink and no `/proc/net`, and these still answer.
 
 use std::fs::File;
 use std::io::Read;
@@ -63,7 +63,7 @@ impl Network {
                 Vec::new()
             }
         };
-        addresses.extend(parse_if_inet6(&table("/proc/net/if_inet6")));
+        addresses.extend(parse_if_inet6(&table("/proc/self/net/if_inet6")));
         for address in &mut addresses {
             if address.state == AddressState::Good && has_no_link(&address.interface) {
                 address.state = AddressState::Down;
@@ -71,8 +71,8 @@ impl Network {
         }
         Self {
             addresses,
-            default_v4: parse_route(&table("/proc/net/route")),
-            default_v6: parse_ipv6_route(&table("/proc/net/ipv6_route")),
+            default_v4: parse_route(&table("/proc/self/net/route")),
+            default_v6: parse_ipv6_route(&table("/proc/self/net/ipv6_route")),
         }
     }
 
@@ -140,7 +140,7 @@ fn parse_ifconf(bytes: &[u8], size: usize) -> Vec<InterfaceAddress> {
     bytes.chunks_exact(size).filter_map(one).filter(|address| !address.ip.is_unspecified()).collect()
 }
 
-/// Addresses of `/proc/net/if_inet6`: address, index, prefix length, scope, flags (all hexadecimal), name.
+/// Addresses of `if_inet6`: address, index, prefix length, scope, flags (all hexadecimal), name.
 fn parse_if_inet6(text: &str) -> Vec<InterfaceAddress> {
     let one = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -163,7 +163,7 @@ const fn is_open(flags: u32) -> bool {
     flags & 0x0001 != 0 && flags & 0x0200 == 0
 }
 
-/// The interface of the default route in `/proc/net/route`, of several the one with the least metric.
+/// The interface of the default route in `route`, of several the one with the least metric.
 fn parse_route(text: &str) -> Option<String> {
     let one = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -176,7 +176,7 @@ fn parse_route(text: &str) -> Option<String> {
     text.lines().filter_map(one).min_by_key(|(metric, _)| *metric).map(|(_, name)| name)
 }
 
-/// The same of `/proc/net/ipv6_route`, where metrics are hexadecimal.
+/// The same of `ipv6_route`, where metrics are hexadecimal.
 fn parse_ipv6_route(text: &str) -> Option<String> {
     let one = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -167,6 +167,65 @@ impl From<&crate::model::Deletion> for DeletionRow {
     }
 }
 
+/// Where results are to be fetched, why there, and what else there would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ResultAddresses {
+    /// What the URLs of results begin with, for whoever asks.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// Why it is that.
+    pub reason: String,
+    /// The socket of the results server.
+    pub bind: String,
+    /// `Publishers.Types.Local.Address`; empty is automatic.
+    pub setting: String,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// How long a URL can be used, if it is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_lifetime_seconds: Option<u64>,
+    /// The machine's other addresses, the best first, those of no use last.
+    pub alternatives: Vec<AddressRow>,
+    /// What URLs that were handed out began with, if that leads here no longer.
+    pub former: Vec<FormerRow>,
+}
+
+/// An address of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AddressRow {
+    /// The address.
+    pub address: String,
+    /// Its interface.
+    pub interface: String,
+    /// Whether URLs could begin with it.
+    pub usable: bool,
+    /// What they would begin with; empty if it is of no use.
+    #[serde(rename = "URL", skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+/// An address that led to the node's results.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FormerRow {
+    /// What URLs began with.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// What they begin with now.
+    pub now: String,
+    /// When one was first handed out, RFC 3339; absent if the node did not know the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// When one was last handed out, to the day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
 /// Where the room went, in bytes, and what goes next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::Resources;
 
+use super::answers::ResultAddresses;
 use super::dialect::BACALHAU_VERSION;
 use super::execution_view::ResourcesView;
 
@@ -78,6 +79,8 @@ pub struct NodeFacts {
     pub running: u32,
     /// Executions that wait for room.
     pub queued: u32,
+    /// Where its results are fetched from.
+    pub results: Option<ResultAddresses>,
 }
 
 /// `NodeInfo`. A node with both roles calls itself `Compute`: otherwise 1.9 shows no capacity.
@@ -118,6 +121,9 @@ pub struct NodeState<'a> {
     membership: &'static str,
     connection: &'static str,
     connection_state: ConnectionState<'a>,
+    /// Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codling_results: Option<&'a ResultAddresses>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -178,6 +184,7 @@ impl<'a> NodeState<'a> {
                 connected_since: started,
                 disconnected_since: "0001-01-01T00:00:00Z",
             },
+            codling_results: facts.results.as_ref(),
         }
     }
 }
@@ -232,5 +239,11 @@ mod tests {
         }
         let Value::Object(union) = union else { panic!() };
         assert_eq!(union.len(), 4 + info.len());
+        // What is ours stands beside it.
+        let results = Some(ResultAddresses { url: "http://pi:6001".into(), ..ResultAddresses::default() });
+        let facts = NodeFacts { results, ..facts };
+        let union = serde_json::to_value(AgentNode::of(&facts, then, now)).unwrap();
+        assert_eq!(union["CodlingResults"]["URL"], "http://pi:6001");
+        assert_eq!(union.as_object().unwrap().len(), 5 + info.len());
     }
 }

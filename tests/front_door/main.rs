@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, and prints the log of its node"
 )]
 
+mod addresses;
 mod bad_input;
 mod config;
 mod demo;

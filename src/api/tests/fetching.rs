@@ -208,3 +208,52 @@ fn a_result_that_is_being_read_stays() {
     while world.status("DELETE", &format!("/api/v1/codling/results/{id}"), "{}") == 409 {}
     assert_eq!(client.ask(format!("GET /{id}.tar.gz HTTP/1.1\r\nHost: a\r\n\r\n")).status, 410);
 }
+
+#[test]
+fn with_a_lifetime_only_signed_links_open_a_result() {
+    let world = World::of(None, Some(Duration::from_secs(3600)));
+    let job = world.submit("");
+    let id = world.execution(&job, ExecutionState::Completed);
+    world.publish(&job, &id, 1000);
+    let results = world.get(&format!("/api/v1/orchestrator/jobs/{job}/results"));
+    let url = results["Items"][0]["Params"]["URL"].as_str().unwrap();
+    let (_, target) = url.split_once(&format!(":{}", world.results.port())).unwrap();
+    let row = world.get(&format!("/api/v1/codling/results/{id}"));
+    assert!(row["URL"].as_str().unwrap().contains("?expires="), "{row}");
+    let ask = |method: &str, target: &str, fields: &str| {
+        let mut client = Client::connect(world.results);
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        client.answer(method == "HEAD")
+    };
+    let whole = ask("GET", target, "");
+    assert_eq!(
+        (whole.status, Sha256::of(&whole.body)),
+        (200, world.app.executions.result(&id).unwrap().unwrap().sha256)
+    );
+    assert_eq!(ask("HEAD", target, "").status, 200);
+    let etag = whole.field("ETag").unwrap().to_owned();
+    assert_eq!(ask("GET", target, &format!("Range: bytes=1-\r\nIf-Range: {etag}\r\n")).body, whole.body[1..]);
+    assert_eq!(ask("GET", target, &format!("If-None-Match: {etag}\r\n")).status, 304);
+    assert_eq!(ask("GET", &target.replace(".tar.gz", ".tgz"), "").status, 200);
+    // Without its signature, or with one of something else, it is refused; and so, in the same words, is what was
+    // deleted and what never was.
+    let (path, query) = target.split_once('?').unwrap();
+    let other = ExecutionId::random();
+    let forged = format!("{path}?{}", query.replace("expires=", "expires=9"));
+    let foreign = format!("/{other}.tar.gz?{query}");
+    let refused = |target: &str| {
+        let answer = ask("GET", target, "");
+        assert_eq!(answer.status, 403, "{target}");
+        answer.text().to_owned()
+    };
+    let words = refused(path);
+    assert!(words.contains("not signed by this node") && !words.contains(id.as_str()), "{words}");
+    assert_eq!((refused(&forged), refused(&foreign)), (words.clone(), words.clone()));
+    assert_eq!(ask("HEAD", path, "").status, 403);
+    world.app.shelf.remove(&id).unwrap();
+    assert_eq!((refused(path), refused(&foreign)), (words.clone(), words));
+    assert_eq!(ask("GET", target, "").status, 410);
+    // Its time is over: not even that it was deleted is told.
+    world.clock.set(world.clock.now().plus(Duration::from_secs(3600)));
+    assert!(refused(target).contains("expired"));
+}

@@ -125,3 +125,57 @@ fn what_is_not_there_says_so() {
     let error: ApiError = serde_json::from_slice(&client.ask(request).body).unwrap();
     assert_eq!(&*error.request_id, "r-7");
 }
+
+#[test]
+fn a_page_that_rebinds_its_name_reaches_nothing() {
+    let ask = |world: &World, host: &str, line: &str, fields: &str| {
+        let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\n\r\n");
+        Client::connect(world.api).ask(request)
+    };
+    let open = World::start();
+    let jobs = "/api/v1/orchestrator/jobs";
+    for line in [
+        format!("GET {jobs}"),
+        format!("PUT {jobs}"),
+        format!("DELETE {jobs}/x"),
+        "POST /api/v1/codling/gc".into(),
+        "DELETE /api/v1/codling/results/x".into(),
+        "GET /api/v1/agent/node".into(),
+    ] {
+        let refused = ask(&open, "evil.example:1234", &line, "");
+        let error: ApiError = serde_json::from_slice(&refused.body).unwrap();
+        assert_eq!((refused.status, &*error.code), (421, "MisdirectedRequest"), "{line}");
+        assert!(
+            error.message.contains("'evil.example'") && error.hint.contains("API.AllowedHosts"),
+            "{error:?}"
+        );
+        // A browser says which page asks, which changes nothing.
+        assert_eq!(ask(&open, "evil.example", &line, "Origin: http://evil.example\r\n").status, 421);
+        for own in ["127.0.0.1:1234", "[::1]:1234", "localhost:1234", "board:1234", "board.local"] {
+            assert_ne!(ask(&open, own, &line, "").status, 421, "{own} {line}");
+        }
+    }
+    // What everybody may know.
+    for line in ["GET /livez", "GET /api/v1/agent/alive", "GET /api/v1/agent/version"] {
+        assert_eq!(ask(&open, "evil.example", line, "").status, 200, "{line}");
+    }
+    // With a token, any name will do: a page does not have the token.
+    let closed = World::with(Some("0123456789abcdef"));
+    let token = "Authorization: Bearer 0123456789abcdef\r\n";
+    assert_eq!(ask(&closed, "board.example.org", &format!("GET {jobs}"), token).status, 200);
+    assert_eq!(ask(&closed, "board.example.org", &format!("GET {jobs}"), "").status, 401);
+}
+
+#[test]
+fn a_node_says_where_its_results_are() {
+    let world = World::start();
+    let own = world.get("/api/v1/codling/addresses");
+    assert_eq!(own["URL"], format!("http://board.local:{}", world.results.port()));
+    assert_eq!(own["Bind"], world.results.to_string());
+    assert_eq!(own["Reason"], "the host that the client used");
+    assert!(own["Alternatives"].as_array().unwrap().iter().any(|a| a["Address"] == "127.0.0.1"), "{own}");
+    assert_eq!(world.get("/api/v1/agent/node")["CodlingResults"], own);
+    let id = world.app.facts.id.clone();
+    let node = world.get(&format!("/api/v1/orchestrator/nodes/{id}"));
+    assert_eq!(node["Node"]["CodlingResults"], own);
+}

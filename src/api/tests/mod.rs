@@ -28,7 +28,7 @@ use crate::model::{
 use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::results::ShelfSettings;
 use crate::store::{self, StoreSettings, Stores};
-use crate::sys::{FakeClock, FixedDisk, Interrupt};
+use crate::sys::{FakeClock, FixedDisk, Interrupt, RealFiles};
 
 use super::*;
 
@@ -132,6 +132,10 @@ impl World {
     }
 
     fn with(token: Option<&str>) -> Self {
+        Self::of(token, None)
+    }
+
+    fn of(token: Option<&str>, lifetime: Option<Duration>) -> Self {
         let directory = std::env::temp_dir().join(format!("api-{}", uuid::Uuid::new_v4()));
         crate::sys::fs::create_private_dir(&directory).unwrap();
         let stores = store::open(&StoreSettings::memory()).unwrap();
@@ -166,7 +170,17 @@ impl World {
                 engines: vec!["wasm".into()],
                 ..NodeFacts::default()
             },
-            urls: ResultUrls { advertise: Advertise::Asked, port: results_at.port() },
+            urls: ResultUrls::new(UrlSettings {
+                advertise: Advertise::Asked,
+                bind: results_at,
+                scheme: "http",
+                links: lifetime.map(|lifetime| {
+                    Links::new(lifetime, directory.join("link.key"), Arc::new(RealFiles), clock.clone())
+                }),
+                bases: Bases::open(None, Arc::new(RealFiles)),
+                clock: clock.clone(),
+            }),
+            hosts: Hosts::new("board", &[]),
             token: token.clone(),
             parcels: Parcels::new(),
             started: NOW,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::fetch::{Archive, FetchError, Fetcher, host_name};
+use super::fetch::{Archive, FetchError, Fetched, Fetcher, host_name};
 use super::merge::{APPENDED, MergeError, is_there, merge};
 use super::{GetArgs, path};
 use crate::archive::{UnpackError, UnpackLimits, Warnings, unpack};
@@ -22,6 +22,9 @@ const STAGING: &str = ".codling-partial";
 
 /// Results of one job that are fetched; a job has at most 1000 executions.
 const MAX_RESULTS: usize = 4096;
+
+/// Links in a row that bring nothing before a result is given up.
+const FRUITLESS_LINKS: u32 = 3;
 
 /// Longest name of a file or directory made from a URL, without its ending.
 const MAX_NAME: usize = 120;
@@ -78,7 +81,14 @@ pub fn get(args: &GetArgs, client: &Client, context: &Context<'_>) -> Result<Exi
     let into = Destination { out, raw: args.raw };
     into.check(&wanted)?;
     let staging = into.staging()?;
-    let (got, failures) = fetch_all(&wanted, &staging, client, context);
+    // A link may end while its archive is on the way.
+    let renew = |old: &Wanted| {
+        let answer = client.get(&path(job_id, "/results"), &[]).ok()?;
+        let page: Page<Spec> = read(client, &answer).ok()?;
+        let links = self::wanted(&page.items, &view).ok()?;
+        links.into_iter().find(|new| new.execution == old.execution).map(|new| new.archive)
+    };
+    let (got, failures) = fetch_all(&wanted, &staging, &renew, client, context);
     // What is gone for good does not hold up the others; for what may still come, everything waits.
     let final_ones = failures.iter().all(|(_, error)| error.exit() == Exit::NotFound);
     if got.is_empty() || !final_ones {
@@ -184,24 +194,56 @@ fn nothing(job: &Job, id: &str) -> CliError {
     CliError::new(Exit::NotFound, format!("job {id} has no results: it is {state}{why}")).hint(look)
 }
 
-type Results<'w> = Vec<(&'w Wanted, super::fetch::Fetched)>;
+type Results<'w> = Vec<(&'w Wanted, Fetched)>;
 type Failures<'w> = Vec<(&'w Wanted, CliError)>;
+
+/// Asks the node for a result's link again.
+type Renew<'r> = &'r dyn Fn(&Wanted) -> Option<Archive>;
 
 fn fetch_all<'w>(
     wanted: &'w [Wanted],
     staging: &Path,
+    renew: Renew<'_>,
     client: &Client,
     context: &Context<'_>,
 ) -> (Results<'w>, Failures<'w>) {
     let fetcher = Fetcher::new(context);
     let (mut got, mut failures) = (Vec::new(), Vec::new());
     for one in wanted {
-        match fetcher.fetch(&one.archive, staging) {
+        match fetch_renewing(&fetcher, one, staging, renew) {
             Ok(fetched) => got.push((one, fetched)),
             Err(error) => failures.push((one, cannot_fetch(one, error, client))),
         }
     }
     (got, failures)
+}
+
+/// Fetches one archive, with a new link whenever the old one has ended: what is here by then is kept. A link that
+/// brought nothing is not tried a second time.
+fn fetch_renewing(
+    fetcher: &Fetcher<'_>,
+    wanted: &Wanted,
+    staging: &Path,
+    renew: Renew<'_>,
+) -> Result<Fetched, FetchError> {
+    let partial = staging.join(format!("{}.partial", wanted.archive.name));
+    let here = || partial.metadata().map_or(0, |meta| meta.len());
+    let mut archive = wanted.archive.clone();
+    let (mut before, mut fruitless) = (here(), 0);
+    loop {
+        let fetched = fetcher.fetch(&archive, staging);
+        let ended = matches!(fetched, Err(FetchError::Refused { status: 403, .. }));
+        if !ended || !archive.url.contains("signature=") {
+            return fetched;
+        }
+        let now = here();
+        fruitless = if now > before { 0 } else { fruitless + 1 };
+        before = now;
+        match renew(wanted).filter(|new| fruitless < FRUITLESS_LINKS && new.url != archive.url) {
+            Some(new) => archive = new,
+            None => return fetched,
+        }
+    }
 }
 
 fn cannot_fetch(wanted: &Wanted, error: FetchError, client: &Client) -> CliError {

@@ -383,3 +383,66 @@ fn what_the_packer_packs_comes_back() {
     assert_eq!(fs::read(scratch.0.join("out/out/inside")).unwrap(), [0; 100_000]);
     assert_eq!(names(&scratch.0.join("out/out")), ["deep", "inside"]);
 }
+
+#[test]
+fn a_link_that_ends_on_the_way_is_asked_for_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let bytes = result(&"hello ".repeat(100), "out/a");
+    let served = bytes.clone();
+    let (links, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let server = Server::start(move |request| {
+        let path = request.path();
+        if path.contains("/results") {
+            let link = links.fetch_add(1, Ordering::SeqCst);
+            let host = request.header("host").unwrap();
+            let url = format!("http://{host}/files/e-1.tar.gz?expires={link}&signature=ab");
+            let params = serde_json::json!({"URL": url, "SHA256": Sha256::of(&served).hex()});
+            let item = serde_json::json!({"Type": "urlDownload", "Params": params});
+            return Reply::json(serde_json::json!({"NextToken": "", "Items": [item]}).to_string());
+        }
+        let Some((_, query)) = path.split_once("/files/e-1.tar.gz?expires=") else {
+            return Reply::json(r#"{"Job":{"ID":"j-1","State":{"StateType":"Completed"}}}"#);
+        };
+        // The first link breaks off and has ended then, and so has the second before it is used.
+        let link: usize = query.split('&').next().unwrap().parse().unwrap();
+        match (link, request.header("range")) {
+            (0, None) => Reply::file(request, &served, "\"t\"").cut_after(40),
+            (0 | 1, _) => {
+                ended.fetch_add(1, Ordering::SeqCst);
+                Reply::new(403, r#"{"Message":"this link has expired"}"#)
+            }
+            (_, Some("bytes=40-")) => Reply::file(request, &served, "\"t\""),
+            other => panic!("{other:?}"),
+        }
+    });
+    let scratch = Scratch::new();
+    get(&server, &scratch, &[]).expect(0);
+    assert_eq!(text(&scratch, "out/stdout"), "hello ".repeat(100));
+    let asked = server.requests().iter().filter(|r| r.path().contains("/results")).count();
+    assert_eq!(asked, 3, "once for each link");
+}
+
+#[test]
+fn links_that_bring_nothing_are_given_up() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let links = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let path = request.path();
+        if path.contains("/results") {
+            let link = links.fetch_add(1, Ordering::SeqCst);
+            let host = request.header("host").unwrap();
+            let url = format!("http://{host}/files/e-1.tar.gz?expires={link}&signature=ab");
+            let item = serde_json::json!({"Type": "urlDownload", "Params": {"URL": url}});
+            return Reply::json(serde_json::json!({"NextToken": "", "Items": [item]}).to_string());
+        }
+        if path.contains("/files/") {
+            return Reply::new(403, r#"{"Message":"this link has expired"}"#);
+        }
+        Reply::json(r#"{"Job":{"ID":"j-1","State":{"StateType":"Completed"}}}"#)
+    });
+    let scratch = Scratch::new();
+    let failed = get(&server, &scratch, &[]);
+    assert!(failed.stderr().contains("this link has expired"), "{}", failed.stderr());
+    let asked = server.requests().iter().filter(|r| r.path().contains("/files/")).count();
+    assert_eq!(asked, 3);
+}
