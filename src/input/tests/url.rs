@@ -281,3 +281,19 @@ fn a_redirect_does_not_lead_to_the_node_either() {
 fn address_count() -> usize {
     crate::sys::Network::detect().addresses.iter().filter(|a| a.ip.is_ipv4() && !a.ip.is_loopback()).count()
 }
+
+#[test]
+fn a_proxy_may_be_here_and_what_it_is_asked_for_may_not() {
+    use crate::input::reach::{guarded, refusal};
+    let proxy = Server::fixed("HTTP/1.1 502 Nobody\r\nContent-Length: 0\r\n\r\n");
+    let config = ureq::Agent::config_builder().proxy(Some(ureq::Proxy::new(&proxy.url("")).unwrap())).build();
+    let agent = guarded(config);
+    for host in ["127.0.0.1:9", "localhost:9", "localhost.", "[::1]:9", "169.254.169.254"] {
+        let error = agent.get(format!("http://{host}/f")).call().unwrap_err();
+        assert!(refusal(&error).is_some(), "{host}: {error}");
+    }
+    assert_eq!(proxy.requests(), 0, "nobody was asked");
+    // A name is the proxy's to look up, and the proxy the owner's to choose.
+    let error = agent.get("http://files.example/f").call().unwrap_err();
+    assert!(refusal(&error).is_none() && proxy.requests() == 1, "{error}");
+}
