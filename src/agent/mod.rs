@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
-use crate::archive::{Level, PackOptions};
+use crate::archive::{Level, PackOptions, Threads};
 use crate::compute::bid::Offer;
 use crate::compute::runner::Runner;
 use crate::compute::{self, Compute};
@@ -179,6 +179,7 @@ impl Node {
         clock.remember(stores.executions.clock_note()?.unwrap_or_default());
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
+        let threads = Threads::of(settings.results.pack_threads, machine.cpu.0.div_ceil(1000));
         let shelf_settings = ShelfSettings {
             dir: directory.clone(),
             quota: resolved.quota,
@@ -187,7 +188,7 @@ impl Node {
             max_count: settings.results.max_count,
             max_size: resolved.max_size,
             evict_first: settings.results.evict_first,
-            pack: PackOptions { level, ..PackOptions::default() },
+            pack: PackOptions { level, threads, ..PackOptions::default() },
         };
         let (shelf, swept) =
             Shelf::open_on(files, shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;

@@ -14,6 +14,9 @@ use super::probe;
 /// Input that is encoded as one.
 pub(super) const BLOCK: usize = 128 * 1024;
 
+/// The most that a block takes, however it is encoded.
+pub(super) const ENCODED_MAX: usize = stored_len(BLOCK);
+
 /// The most that one stored block of RFC 1951 holds.
 const STORED_MAX: usize = 65_535;
 /// What each stored block costs besides its bytes: type, length and its complement.
@@ -108,10 +111,13 @@ fn deflate(c: &mut CompressorOxide, block: &[u8], last: bool, limit: usize, out:
     let (flush, wanted) =
         if last { (TDEFLFlush::Finish, TDEFLStatus::Done) } else { (TDEFLFlush::Sync, TDEFLStatus::Okay) };
     let (status, consumed) = compress_to_output(c, block, flush, |bytes| {
-        out.extend_from_slice(bytes);
-        out.len() <= limit
+        let fits = out.len() + bytes.len() <= limit;
+        if fits {
+            out.extend_from_slice(bytes);
+        }
+        fits
     });
-    status == wanted && consumed == block.len() && out.len() <= limit
+    status == wanted && consumed == block.len()
 }
 
 /// Appends `block` as stored blocks.

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use sha2::Digest;
 
-use super::deflate::{BLOCK, BlockEncoder, Level, worst_case};
+use super::deflate::{BLOCK, BlockEncoder, ENCODED_MAX, Level, worst_case};
+use super::workers::{Threads, Workers};
 use crate::model::{Bytes, Sha256};
 
 /// Magic, deflate, no flags (so no name), no time, no hint, and 255 for "unknown system" as Go writes it.
@@ -24,12 +25,50 @@ pub(super) struct Written {
     pub(super) sha256: Sha256,
 }
 
-/// Compresses what is written to it. Holds one block of input and its encoded form, whatever the stream's length.
-pub(super) struct GzipWriter<W: Write> {
-    encoder: BlockEncoder,
-    block: Box<[u8]>,
+/// Input that is encoded as one, and what becomes of it.
+struct Block {
+    input: Box<[u8]>,
     filled: usize,
+    last: bool,
     encoded: Vec<u8>,
+}
+
+impl Block {
+    fn new() -> Self {
+        // All that it will ever need, allocated by the thread that packs.
+        let encoded = Vec::with_capacity(HEADER.len() + ENCODED_MAX);
+        Self { input: vec![0; BLOCK].into_boxed_slice(), filled: 0, last: false, encoded }
+    }
+
+    fn encode(&mut self, encoder: &mut BlockEncoder) {
+        encoder.encode(&self.input[..self.filled], self.last, &mut self.encoded);
+    }
+
+    /// Empty again.
+    fn reset(&mut self) {
+        self.filled = 0;
+        self.encoded.clear();
+    }
+}
+
+/// Who encodes.
+enum Encoding {
+    /// Nobody yet: what fits into one block needs no threads.
+    Undecided,
+    /// The thread that writes.
+    Here(BlockEncoder),
+    /// Others.
+    Beside(Workers<Block>),
+}
+
+/// Compresses what is written to it. Holds one block of input and its encoded form, and with several threads
+/// [`super::workers::BLOCKS_PER_THREAD`] more for each, whatever the stream's length.
+pub(super) struct GzipWriter<W: Write> {
+    level: Level,
+    threads: Threads,
+    encoding: Encoding,
+    /// The one that is being filled.
+    block: Block,
     crc: crc32fast::Hasher,
     input: u64,
     out: Hashed<W>,
@@ -37,12 +76,14 @@ pub(super) struct GzipWriter<W: Write> {
 
 impl<W: Write> GzipWriter<W> {
     /// Starts a member; nothing is written before the first block is full or the end is there.
-    pub(super) fn new(out: W, level: Level) -> Self {
+    pub(super) fn new(out: W, level: Level, threads: Threads) -> Self {
+        let mut block = Block::new();
+        block.encoded.extend_from_slice(&HEADER);
         Self {
-            encoder: BlockEncoder::new(level),
-            block: vec![0; BLOCK].into_boxed_slice(),
-            filled: 0,
-            encoded: HEADER.to_vec(),
+            level,
+            threads,
+            encoding: Encoding::Undecided,
+            block,
             crc: crc32fast::Hasher::new(),
             input: 0,
             out: Hashed { inner: out, sha256: sha2::Sha256::new(), size: 0 },
@@ -51,20 +92,25 @@ impl<W: Write> GzipWriter<W> {
 
     /// Where the next bytes of input go, never empty: files are read straight into it. [`Self::advance`] takes them.
     pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
-        if self.filled == self.block.len() {
+        if self.block.filled == self.block.input.len() {
             self.encode(false)?;
         }
-        Ok(&mut self.block[self.filled..])
+        Ok(&mut self.block.input[self.block.filled..])
     }
 
     /// Takes the first `n` bytes of [`Self::room`].
     pub(super) fn advance(&mut self, n: usize) {
-        self.filled = self.block.len().min(self.filled + n);
+        self.block.filled = self.block.input.len().min(self.block.filled + n);
     }
 
     /// Ends the member and hands everything to the writer below.
     pub(super) fn finish(mut self) -> io::Result<Written> {
         self.encode(true)?;
+        if let Encoding::Beside(workers) = &self.encoding {
+            while let Some(block) = workers.take().map_err(io::Error::other)? {
+                self.out.write_all(&block.encoded)?;
+            }
+        }
         #[expect(clippy::cast_possible_truncation, reason = "the format keeps the length modulo 2^32")]
         let length = self.input as u32;
         self.out.write_all(&self.crc.finalize().to_le_bytes())?;
@@ -74,15 +120,44 @@ impl<W: Write> GzipWriter<W> {
     }
 
     fn encode(&mut self, last: bool) -> io::Result<()> {
-        let block = &self.block[..self.filled];
-        self.crc.update(block);
-        self.input += block.len() as u64;
-        self.encoder.encode(block, last, &mut self.encoded);
-        self.filled = 0;
-        self.out.write_all(&self.encoded)?;
-        self.encoded.clear();
+        let input = &self.block.input[..self.block.filled];
+        self.crc.update(input);
+        self.input += input.len() as u64;
+        self.block.last = last;
+        if matches!(self.encoding, Encoding::Undecided) {
+            self.encoding = decide(self.level, if last { Threads::ONE } else { self.threads });
+        }
+        match &mut self.encoding {
+            Encoding::Undecided => {}
+            Encoding::Here(encoder) => {
+                self.block.encode(encoder);
+                self.out.write_all(&self.block.encoded)?;
+                self.block.reset();
+            }
+            Encoding::Beside(workers) => {
+                let taken = if workers.is_full() { workers.take().map_err(io::Error::other)? } else { None };
+                let next = match taken {
+                    Some(mut block) => {
+                        self.out.write_all(&block.encoded)?;
+                        block.reset();
+                        block
+                    }
+                    None => Block::new(),
+                };
+                workers.give(std::mem::replace(&mut self.block, next));
+            }
+        }
         Ok(())
     }
+}
+
+fn decide(level: Level, threads: Threads) -> Encoding {
+    let encoder = || {
+        let mut encoder = BlockEncoder::new(level);
+        move |block: &mut Block| block.encode(&mut encoder)
+    };
+    let workers = if threads == Threads::ONE { None } else { Workers::start(threads, encoder) };
+    workers.map_or_else(|| Encoding::Here(BlockEncoder::new(level)), Encoding::Beside)
 }
 
 impl<W: Write> Write for GzipWriter<W> {
@@ -123,8 +198,12 @@ mod tests {
     use super::*;
 
     fn gzip(chunks: &[&[u8]], level: Level) -> (Vec<u8>, Written) {
+        gzip_with(chunks, level, Threads::ONE)
+    }
+
+    fn gzip_with(chunks: &[&[u8]], level: Level, threads: Threads) -> (Vec<u8>, Written) {
         let mut out = Vec::new();
-        let mut writer = GzipWriter::new(&mut out, level);
+        let mut writer = GzipWriter::new(&mut out, level, threads);
         for chunk in chunks {
             writer.write_all(chunk).unwrap();
         }
@@ -178,11 +257,11 @@ mod tests {
                 Ok(())
             }
         }
-        let mut writer = GzipWriter::new(Full, Level::STORE);
+        let mut writer = GzipWriter::new(Full, Level::STORE, Threads::ONE);
         assert!(writer.write_all(&[0; BLOCK]).is_ok());
         assert_eq!(writer.write_all(&[0]).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(
-            GzipWriter::new(Full, Level::STORE).finish().unwrap_err().kind(),
+            GzipWriter::new(Full, Level::STORE, Threads::ONE).finish().unwrap_err().kind(),
             io::ErrorKind::StorageFull
         );
     }

@@ -16,8 +16,10 @@ mod tree;
 pub mod unpack;
 mod walk;
 pub mod warning;
+mod workers;
 
 pub use deflate::{Level, LevelError};
 pub use pack::{PackError, PackOptions, Packed, pack};
 pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
 pub use warning::{Oddity, Warning, Warnings};
+pub use workers::{THREADS_MAX, Threads};

@@ -14,6 +14,7 @@ use super::deflate::Level;
 use super::gzip::{GzipWriter, worst_size};
 use super::walk::{Sink, Walk};
 use super::warning::Warnings;
+use super::workers::Threads;
 use crate::model::{Bytes, Sha256};
 use crate::sys::{Cause, Interrupt};
 
@@ -54,6 +55,8 @@ pub enum HardLinks {
 pub struct PackOptions {
     /// How hard to compress.
     pub level: Level,
+    /// How many threads compress. Changes no byte of the archive.
+    pub threads: Threads,
     /// Modification times.
     pub modified: ModifiedTime,
     /// Owners.
@@ -66,6 +69,7 @@ impl Default for PackOptions {
     fn default() -> Self {
         Self {
             level: Level::default(),
+            threads: Threads::ONE,
             modified: ModifiedTime::Fixed(0),
             owner: Owner::Fixed { uid: 0, gid: 0 },
             hard_links: HardLinks::Keep,
@@ -138,7 +142,7 @@ pub fn pack(
     options: &PackOptions,
     interrupt: &Interrupt,
 ) -> Result<Packed, PackError> {
-    let mut gzip = GzipWriter::new(out, options.level);
+    let mut gzip = GzipWriter::new(out, options.level, options.threads);
     let walked = Walk::new(&mut gzip, options, interrupt).run(dir)?;
     let written = gzip.finish().map_err(PackError::Write)?;
     Ok(Packed { size: written.size, sha256: written.sha256, files: walked.files, warnings: walked.warnings })

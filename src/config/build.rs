@@ -262,6 +262,7 @@ fn results(values: &Values) -> Results {
             _ => EvictFirst::Oldest,
         },
         compression_level: u8::try_from(values.count("Results.CompressionLevel")).unwrap_or(9),
+        pack_threads: u8::try_from(values.count("Results.PackThreads")).unwrap_or(0),
     }
 }
 

@@ -200,6 +200,8 @@ pub struct Results {
     pub evict_first: EvictFirst,
     /// `Results.CompressionLevel`, 0 (none) to 9.
     pub compression_level: u8,
+    /// `Results.PackThreads`: threads that compress a result, 1 to 8; 0 leaves it to the machine.
+    pub pack_threads: u8,
 }
 
 /// Where jobs and executions are recorded.

@@ -359,6 +359,12 @@ const RESULTS: &[Key] = &[
         "3",
         "how hard results are compressed: 0 not at all, 1 fastest, 9 smallest",
     ),
+    key(
+        "Results.PackThreads",
+        Kind::Count(0, 8),
+        "0",
+        "threads that compress a result; 0: as many as the machine has cores, but at most 2",
+    ),
 ];
 
 /// Words for the kinds of store, `boltdb` being the old name of the durable one.

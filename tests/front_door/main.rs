@@ -14,6 +14,7 @@ mod job_get;
 mod jobs;
 mod lifecycle;
 mod node;
+mod packing;
 mod power;
 mod program;
 mod quota;

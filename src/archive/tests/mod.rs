@@ -2,6 +2,7 @@
 
 mod pack;
 mod round_trip;
+mod threads;
 mod unpack;
 
 use std::collections::BTreeMap;

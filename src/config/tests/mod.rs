@@ -340,7 +340,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 API:
   Port: 99999
   port: 1
-Results: {Quota: 150%, MaxCount: 0, Retention: 5, CompressionLevel: 10}
+Results: {Quota: 150%, MaxCount: 0, Retention: 5, CompressionLevel: 10, PackThreads: 9}
 Store:
   Compute: {Type: sqlite, Path: ''}
 Publishers: 7
@@ -357,6 +357,7 @@ Compute:
         "Results.MaxCount: '0' is not a whole number from 1 to 100000",
         "Results.Retention: '5' is not a duration",
         "Results.CompressionLevel: '10'",
+        "Results.PackThreads: '9'",
         "Store.Compute.Type: 'sqlite' is not one of redb, memory, boltdb",
         "Store.Compute.Path: the path is empty",
         ":8: Publishers: a value stands where keys go",
@@ -365,7 +366,7 @@ Compute:
     ] {
         assert!(said.contains(wanted), "{wanted}\n{said}");
     }
-    assert_eq!(said.lines().count(), 11, "{said}");
+    assert_eq!(said.lines().count(), 12, "{said}");
 }
 
 #[test]
