@@ -119,10 +119,10 @@ impl Shelf {
             Ok(space) => space.free,
             Err(error) => return Some(NoRoom::Probe(error)),
         };
-        let now = self.trusted_now();
+        let (now, jumps) = (self.trusted_now(), self.clock.jumps());
         let state = self.state();
         let shortage = self.shortage(&state, Wish::Scratch(ROOM_LEAST), free);
-        let deletable = policy::deletable(&state.items(), now);
+        let deletable = policy::deletable(&state.items(jumps), now);
         (shortage.worst() > deletable).then(|| self.no_room(&state, ROOM_LEAST, shortage, deletable, free))
     }
 
