@@ -1,9 +1,11 @@
 //! The accept loop: it never ends by itself, whatever accept says.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
+use std::task::Poll;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind as net_bind, listen, socket_with, sockopt};
@@ -117,9 +119,13 @@ impl Spare {
 
     async fn turn_away(&mut self, listener: &TcpListener) {
         self.0 = None;
-        // One that is waiting, if one is; a connection that cannot be accepted now may be at the next try.
-        let waiting = tokio::time::timeout(std::time::Duration::ZERO, listener.accept());
-        drop(waiting.await);
+        // Those that are waiting: behind a full backlog nobody else would get as far as to be turned away.
+        for _ in 0..BACKLOG {
+            let waiting = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+            if !matches!(waiting, Poll::Ready(Ok(_))) {
+                break;
+            }
+        }
         *self = Self::new();
     }
 }

@@ -20,7 +20,7 @@ use super::limits::{HEAD_BYTES, LINGER_BYTES};
 use super::pace::{Lost, Pace, cut, receive, send};
 use super::race::{Won, race};
 use super::refusal::{Refusal, reason};
-use super::slots::Slot;
+use super::slots::{Phase, Slot};
 use super::{SITE_FIELD, Shared, Site};
 
 /// Empty lines that are forgiven before a request: some old clients end a body with one.
@@ -107,7 +107,9 @@ impl Conn {
         if self.buffer.is_empty() {
             // Nobody needs memory while it waits.
             self.buffer = Vec::new();
-            self.first_bytes(stream, if first { limits.head_time } else { limits.idle_time }).await?;
+            let (phase, time) =
+                if first { (Phase::New, limits.head_time) } else { (Phase::Idle, limits.idle_time) };
+            self.first_bytes(stream, phase, time).await?;
         }
         let deadline = Instant::now() + limits.head_time;
         loop {
@@ -137,13 +139,13 @@ impl Conn {
     }
 
     /// Waits for a request to begin. Who waits here has to leave when the room is needed.
-    async fn first_bytes(&mut self, stream: &TcpStream, time: Duration) -> Result<(), End> {
+    async fn first_bytes(&mut self, stream: &TcpStream, phase: Phase, time: Duration) -> Result<(), End> {
         let mut stopping = self.shared.stopping.clone();
         let deadline = Instant::now() + time;
-        self.slot.idle(true);
+        self.slot.phase(phase);
         let over = race(stopping.wait_for(|stopping| *stopping), self.slot.must_leave());
         let received = race(over, receive(stream, &mut self.buffer, deadline)).await;
-        self.slot.idle(false);
+        self.slot.phase(Phase::Moving);
         match received {
             Won::Second(Ok(_)) => Ok(()),
             _ => Err(End::Quiet),
@@ -171,7 +173,9 @@ impl Conn {
         let head_only = head.method == "HEAD";
         let request =
             Request { head: self.inner_head(head, body.bytes().len()), body, head_only, repeatable };
-        let answer = self.shared.inner.exchange(&request).await;
+        // Who only waits for a handler can be asked to leave.
+        let answer = self.shared.inner.exchange(&request, || self.slot.phase(Phase::Handled)).await;
+        self.slot.phase(Phase::Moving);
         // Its memory is needed for others' bodies.
         drop(request);
         let keep = head.keep_alive && !last && !*self.shared.stopping.borrow();

@@ -98,14 +98,18 @@ async fn run(mut loads: mpsc::UnboundedReceiver<Load>, mut cut: watch::Receiver<
 
 /// Sends one load and gives the connection back.
 async fn carry(load: Load, limits: Limits) {
-    let Load { stream, head, file, offset, length, keep, sent: when_sent, back } = load;
+    let Load { stream, head, file, offset, length, keep, sent: when_sent, mut back } = load;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return log::warn!("cannot send an archive: {error}"),
     };
     // Advice only: reading works without it.
     let _ = fadvise(&file, offset, NonZeroU64::new(length), Advice::Sequential);
-    let sent = send(&stream, &head, &file, offset, length, &limits).await;
+    // Whoever waits for the connection may have to leave before all is sent.
+    let sent = match race(back.closed(), send(&stream, &head, &file, offset, length, &limits)).await {
+        Won::First(()) => Err(Lost::Gone),
+        Won::Second(sent) => sent,
+    };
     if sent.is_ok()
         && let Some(tell) = when_sent
     {

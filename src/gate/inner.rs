@@ -117,12 +117,13 @@ impl Inner {
     }
 
     /// Sends a request and waits for its answer. A request that may be repeated is, once, if the connection on
-    /// which it was sent turns out to have been closed.
-    pub async fn exchange(&self, request: &Request) -> Result<Answer, InnerError> {
+    /// which it was sent turns out to have been closed. `begins` is called when there is a connection for it.
+    pub async fn exchange(&self, request: &Request, begins: impl FnOnce()) -> Result<Answer, InnerError> {
         let deadline = Instant::now() + self.answer_time;
         let Ok(Ok(_turn)) = timeout_at(deadline, self.free.acquire()).await else {
             return Err(InnerError::Busy);
         };
+        begins();
         let talk = async {
             loop {
                 let (path, mut stream, reused) = self.connect().await?;

@@ -22,8 +22,8 @@ pub const BODIES: usize = 16 << 20;
 pub const ANSWER_BYTES: usize = 12 << 20;
 /// Bytes of an answer's head.
 pub const ANSWER_HEAD_BYTES: usize = 16 << 10;
-/// Archives that are sent at one time.
-pub const DOWNLOADS: usize = 32;
+/// Archives that are sent at one time: they cost no thread and no memory, so nobody waits for those who do not read.
+pub const DOWNLOADS: usize = CONNECTIONS;
 /// Connections to the handlers, and with it threads that handle requests.
 pub const INNER_CONNECTIONS: usize = 4;
 /// Connections that were turned away and may still read why.

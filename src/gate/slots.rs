@@ -1,4 +1,8 @@
-//! Who is connected: how many in all and from each peer, who is idle, and who goes when a newcomer needs the room.
+//! Who is connected: how many in all and from each peer, and who goes when a newcomer needs the room.
+//!
+//! Whoever waits between two requests goes first: that costs nobody anything. Otherwise peers share what there is: the
+//! one with the most connections gives one up, down to as many as the newcomer has. So a crowd from a few addresses,
+//! however slowly it sends or reads, keeps nobody else out.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -25,10 +29,24 @@ impl From<IpAddr> for Peer {
     }
 }
 
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not said a word yet.
+    New,
+    /// It waits between two requests.
+    Idle,
+    /// A request or an answer is under way.
+    Moving,
+    /// A handler is at work for it, who is not to be left alone.
+    Handled,
+}
+
 struct Entry {
     id: u64,
     peer: Peer,
-    idle_since: Option<Instant>,
+    phase: Phase,
+    since: Instant,
     leave: Rc<Notify>,
     task: Option<AbortHandle>,
 }
@@ -44,26 +62,29 @@ struct Table {
 #[derive(Clone, Default)]
 pub struct Slots(Rc<RefCell<Table>>);
 
-/// Too many are connected, and none of them is idle.
+/// Too many are connected, and none of them can be asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crowded;
 
 impl Slots {
-    /// A slot for a new connection. If there is none, the connection that has been idle longest has to leave:
-    /// one of the same peer if that has too many, any if all have.
+    /// A slot for a new connection. If there is none, another connection has to leave: one of the same peer if that
+    /// has too many, one of whoever has the most if there are too many in all.
     pub fn admit(&self, peer: Peer, all: usize, per_peer: usize) -> Result<Slot, Crowded> {
         let mut table = self.0.borrow_mut();
-        if table.entries.iter().filter(|entry| entry.peer == peer).count() >= per_peer {
-            table.evict(|entry| entry.peer == peer)?;
+        if table.count(peer) >= per_peer {
+            let waits = |entry: &Entry| entry.peer == peer && matches!(entry.phase, Phase::New | Phase::Idle);
+            let victim = table.longest(waits).ok_or(Crowded)?;
+            table.evict(victim);
         }
         if table.entries.len() >= all {
-            table.evict(|_| true)?;
+            let idle = table.longest(|entry| entry.phase == Phase::Idle);
+            let victim = idle.or_else(|| table.share(peer)).ok_or(Crowded)?;
+            table.evict(victim);
         }
         table.last += 1;
         let (id, leave) = (table.last, Rc::new(Notify::new()));
-        // It has not asked for anything yet: of a burst of newcomers, the first may have to leave for the last.
-        let idle_since = Some(Instant::now());
-        table.entries.push(Entry { id, peer, idle_since, leave: Rc::clone(&leave), task: None });
+        let (phase, since) = (Phase::New, Instant::now());
+        table.entries.push(Entry { id, peer, phase, since, leave: Rc::clone(&leave), task: None });
         Ok(Slot { id, leave, slots: self.clone() })
     }
 
@@ -91,12 +112,41 @@ impl Slots {
 }
 
 impl Table {
-    fn evict(&mut self, who: impl Fn(&Entry) -> bool) -> Result<(), Crowded> {
-        let idle = self.entries.iter().enumerate().filter(|(_, entry)| who(entry));
-        let longest = idle.filter_map(|(i, entry)| entry.idle_since.map(|since| (since, i))).min();
-        let (_, index) = longest.ok_or(Crowded)?;
-        self.entries.swap_remove(index).leave.notify_one();
-        Ok(())
+    fn count(&self, peer: Peer) -> usize {
+        self.entries.iter().filter(|entry| entry.peer == peer).count()
+    }
+
+    /// Who has been waiting longest of those.
+    fn longest(&self, who: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let found = self.entries.iter().enumerate().filter(|(_, entry)| who(entry));
+        found.min_by_key(|(_, entry)| entry.since).map(|(i, _)| i)
+    }
+
+    /// Who has to leave for a newcomer of that peer if nobody is idle. Of the peer with the most connections, one
+    /// that has said nothing yet, the first of them; or the last that began, which has the least to lose.
+    fn share(&self, newcomer: Peer) -> Option<usize> {
+        let own = self.count(newcomer);
+        let ranked = self.entries.iter().enumerate().filter_map(|(i, entry)| {
+            let count = self.count(entry.peer);
+            match entry.phase {
+                Phase::New if count > own || entry.peer == newcomer => {
+                    Some((count, 1, u64::MAX - entry.id, i))
+                }
+                Phase::Moving if count >= own + 2 => Some((count, 0, entry.id, i)),
+                _ => None,
+            }
+        });
+        ranked.max().map(|(.., i)| i)
+    }
+
+    fn evict(&mut self, index: usize) {
+        let entry = self.entries.swap_remove(index);
+        match entry.phase {
+            Phase::New | Phase::Idle => entry.leave.notify_one(),
+            Phase::Moving | Phase::Handled => {
+                entry.task.iter().for_each(AbortHandle::abort);
+            }
+        }
     }
 }
 
@@ -108,10 +158,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Says whether the connection waits for its peer to begin a request, the first or another.
-    pub fn idle(&self, idle: bool) {
-        let since = idle.then(Instant::now);
-        self.entry(|entry| entry.idle_since = since);
+    /// Says what the connection is doing from now on.
+    pub fn phase(&self, phase: Phase) {
+        let mut table = self.slots.0.borrow_mut();
+        if let Some(entry) = table.entries.iter_mut().find(|entry| entry.id == self.id) {
+            (entry.phase, entry.since) = (phase, Instant::now());
+        }
     }
 
     /// Says which task serves the connection.
@@ -129,12 +181,6 @@ impl Slot {
     /// Waits until the connection has to leave. To be waited for only while it is idle.
     pub async fn must_leave(&self) {
         self.leave.notified().await;
-    }
-
-    fn entry(&self, act: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.slots.0.borrow_mut().entries.iter_mut().find(|entry| entry.id == self.id) {
-            act(entry);
-        }
     }
 }
 
@@ -165,32 +211,57 @@ mod tests {
         assert_ne!(peer("::a00:1"), peer("10.0.0.1"));
     }
 
+    fn busy(slots: &Slots, peer: Peer, all: usize) -> Slot {
+        let slot = slots.admit(peer, all, 9).unwrap();
+        slot.phase(Phase::Moving);
+        slot
+    }
+
+    fn left(slots: &Slots, slot: &Slot) -> bool {
+        !slots.0.borrow().entries.iter().any(|entry| entry.id == slot.id)
+    }
+
     #[test]
     fn the_longest_idle_leaves_first() {
         let slots = Slots::default();
         let (a, b, c) = (peer("10.0.0.1"), peer("10.0.0.2"), peer("10.0.0.3"));
-        let busy = |peer| {
-            let slot = slots.admit(peer, 3, 2).unwrap();
-            slot.idle(false);
-            slot
-        };
-        let (first, second) = (busy(a), busy(a));
-        assert_eq!(slots.admit(a, 3, 2).err(), Some(Crowded));
-        let third = busy(b);
-        assert_eq!(slots.admit(c, 3, 2).err(), Some(Crowded));
-        second.idle(true);
-        first.idle(true);
-        let left = |slot: &Slot| !slots.0.borrow().entries.iter().any(|entry| entry.id == slot.id);
-        let fourth = busy(c);
-        assert!(left(&second) && !left(&first) && !left(&third));
+        let (first, second, third) = (busy(&slots, a, 3), busy(&slots, a, 3), busy(&slots, b, 3));
+        assert_eq!(slots.admit(a, 9, 2).err(), Some(Crowded));
+        second.phase(Phase::Idle);
+        first.phase(Phase::Idle);
+        let fourth = busy(&slots, c, 3);
+        assert!(left(&slots, &second) && !left(&slots, &first) && !left(&slots, &third));
         // Of its own peer's connections only.
-        third.idle(true);
+        third.phase(Phase::Idle);
         let fifth = slots.admit(a, 4, 1).unwrap();
-        assert!(left(&first) && !left(&third));
+        assert!(left(&slots, &first) && !left(&slots, &third));
         // Who has not said a word yet leaves like who has nothing more to say.
         let _sixth = slots.admit(a, 4, 1).unwrap();
-        assert!(left(&fifth) && !left(&third));
+        assert!(left(&slots, &fifth) && !left(&slots, &third));
         drop((first, second, third, fourth, fifth));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn who_has_the_most_makes_room_for_who_has_less() {
+        let slots = Slots::default();
+        let (a, b, c) = (peer("10.0.0.1"), peer("10.0.0.2"), peer("10.0.0.3"));
+        let crowd: Vec<Slot> = (0..5).map(|_| busy(&slots, a, 6)).collect();
+        let other = slots.admit(b, 6, 9).unwrap();
+        // The last that began: it has the least to lose. Not the one that has only just come.
+        let newcomer = busy(&slots, c, 6);
+        assert!(left(&slots, &crowd[4]) && !left(&slots, &other) && !left(&slots, &newcomer));
+        // The crowd does not get its room back, and not at the cost of who has less.
+        assert_eq!(slots.admit(a, 6, 9).err(), Some(Crowded));
+        // A handler at work is left alone.
+        crowd.iter().for_each(|slot| slot.phase(Phase::Handled));
+        assert_eq!(slots.admit(c, 6, 9).err(), Some(Crowded));
+        crowd[0].phase(Phase::Moving);
+        let second = busy(&slots, c, 6);
+        assert!(left(&slots, &crowd[0]));
+        // Equal shares are equal: now there is room for nobody.
+        crowd.iter().for_each(|slot| slot.phase(Phase::Moving));
+        assert_eq!(slots.admit(c, 6, 9).err(), Some(Crowded));
+        drop((second, newcomer));
     }
 }

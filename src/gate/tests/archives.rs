@@ -54,6 +54,26 @@ fn many_downloads_at_once_are_each_right() {
 }
 
 #[test]
+fn a_download_makes_room_for_somebody_with_less() {
+    let hour = Duration::from_secs(3600);
+    let (node, _) = node(Limits { connections: 2, stall_time: hour, ..limits() }, 30_000_000);
+    // Two of one peer that do not read.
+    let mut deaf: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = node.connect();
+            client.send(get("/archive"));
+            client.more();
+            client
+        })
+        .collect();
+    assert_eq!(crowds::from_another_peer(&node).ask(get("/?bytes=2")).text(), "xx");
+    // The one that came last is over now, not in an hour: the rest that it gets is what the kernel had taken.
+    let mut all = Vec::new();
+    let end = deaf.remove(1).stream.read_to_end(&mut all);
+    assert!(end.is_err() || all.len() < 30_000_000);
+}
+
+#[test]
 fn downloads_beyond_the_limit_are_refused() {
     let (node, bytes) = node(Limits { downloads: 2, ..limits() }, 30_000_000);
     // Two that do not read.

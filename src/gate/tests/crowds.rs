@@ -27,6 +27,22 @@ fn a_crowd_is_told_that_it_is_one() {
     assert_eq!(node.connect().ask(get("/")).status, 200);
 }
 
+/// A connection from another address of this machine: all of 127/8 is it.
+pub(super) fn from_another_peer(node: &Node) -> Client {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    );
+    let socket = socket.unwrap();
+    rustix::net::bind(&socket, &"127.0.0.2:0".parse::<SocketAddr>().unwrap()).unwrap();
+    rustix::net::connect(&socket, &node.address).unwrap();
+    let other = Client { stream: socket.into(), received: Vec::new() };
+    other.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    other
+}
+
 #[test]
 fn one_peer_does_not_take_all_the_room() {
     let node = Node::start(Limits { connections: 10, per_peer: 2, ..limits() });
@@ -39,19 +55,7 @@ fn one_peer_does_not_take_all_the_room() {
         })
         .collect();
     assert_eq!(node.connect().answer(false).status, 503);
-    // Another peer of this machine: all of 127/8 is it.
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::STREAM,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    );
-    let socket = socket.unwrap();
-    rustix::net::bind(&socket, &"127.0.0.2:0".parse::<SocketAddr>().unwrap()).unwrap();
-    rustix::net::connect(&socket, &node.address).unwrap();
-    let mut other = Client { stream: socket.into(), received: Vec::new() };
-    other.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(other.ask(get("/")).status, 200);
+    assert_eq!(from_another_peer(&node).ask(get("/")).status, 200);
     node.latch.open();
     drop(busy);
 }
