@@ -7,9 +7,11 @@
 )]
 
 mod addresses;
+mod attack;
 mod bad_input;
 mod config;
 mod demo;
+mod hostile;
 mod job_get;
 mod jobs;
 mod lifecycle;
