@@ -9,6 +9,8 @@ pub mod cli;
 pub mod compute;
 pub mod config;
 pub mod engine;
+#[cfg(all(any(test, fuzzing), any(feature = "wasm", feature = "interpreter")))]
+pub mod fuzz;
 pub mod gate;
 pub mod input;
 pub mod model;

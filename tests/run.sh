@@ -5,16 +5,29 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-# The tests hold codling against real tools: GNU tar, gzip and Python's tarfile; systemd reads the unit, strace the calls,
-# faketime's library sets a node's clock.
+# The tests hold codling against real tools, and the fuzzing engine is C++. Command and Debian's package, each.
+needed='
+    cc gcc
+    c++ g++
+    tar tar
+    gzip gzip
+    python3 python3
+    faketime faketime
+    systemd-analyze systemd
+    strace strace
+    mkfs.ext4 e2fsprogs
+    mount mount
+'
 missing=()
-for tool in cc tar gzip python3 faketime systemd-analyze strace mkfs.ext4 mount; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+while read -r tool package; do
+    [ -z "$tool" ] || command -v "$tool" >/dev/null || missing+=("$package")
+done <<<"$needed"
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing: ${missing[*]}"
     command -v apt-get >/dev/null || { echo "please install: ${missing[*]}" >&2; exit 69; }
     as_root=(); [ "$(id -u)" -eq 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -q
-    "${as_root[@]}" apt-get install -qy --no-install-recommends gcc libc6-dev tar gzip python3 faketime systemd strace e2fsprogs mount
+    "${as_root[@]}" apt-get install -qy --no-install-recommends libc6-dev "${missing[@]}"
 fi
 if command -v rustup >/dev/null; then
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
@@ -23,6 +36,7 @@ fi
 
 say "format"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 say "lints, every feature set that ships"
 cargo clippy --locked --all-targets --features interpreter -- -D warnings
@@ -34,3 +48,6 @@ say "guests: the modules that ship are what their sources give"
 
 say "tests"
 cargo test --locked --features interpreter
+
+say "fuzzing, for a short while; longer with FUZZ_SECONDS"
+./fuzz/run.sh

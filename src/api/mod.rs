@@ -10,6 +10,8 @@ mod ask;
 mod auth;
 mod bases;
 mod executions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod history;
 mod hosts;

@@ -2,6 +2,8 @@
 
 mod deflate;
 mod entries;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gzip;
 mod header;
 mod links;

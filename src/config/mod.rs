@@ -5,6 +5,8 @@
 
 mod build;
 pub mod env;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod keys;
 pub mod kind;
 mod load;

@@ -49,7 +49,8 @@ impl Interpreted {
     }
 }
 
-fn config() -> Config {
+/// What is asked of wasmi.
+pub(super) fn config() -> Config {
     let mut config = Config::default();
     config
         .consume_fuel(true)

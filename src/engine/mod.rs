@@ -25,6 +25,8 @@ mod cache;
 pub mod causes;
 #[cfg(any(feature = "wasm", feature = "interpreter"))]
 mod ending;
+#[cfg(all(any(test, fuzzing), any(feature = "wasm", feature = "interpreter")))]
+pub(crate) mod fuzz;
 #[cfg(any(feature = "wasm", feature = "interpreter"))]
 mod limits;
 #[cfg(any(feature = "wasm", feature = "interpreter"))]

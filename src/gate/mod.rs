@@ -11,6 +11,8 @@ mod body;
 mod chunked;
 mod conn;
 mod courier;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod head;
 mod inner;
 pub mod limits;

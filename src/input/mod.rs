@@ -13,6 +13,8 @@ use crate::model::{Bytes, Failure, FailureCode, InputSource, SpecConfig};
 use crate::sys::{Interrupt, Meter};
 
 mod allow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod inline;
 mod local;
 mod modules;

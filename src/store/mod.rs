@@ -7,6 +7,8 @@ mod backend;
 #[cfg(test)]
 mod conformance;
 mod executions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod jobs;
 mod keys;
 mod memory;

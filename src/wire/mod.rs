@@ -7,6 +7,8 @@ pub mod api_error;
 pub mod dialect;
 pub mod execution_view;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod history_view;
 pub mod job;
 pub mod job_view;
