@@ -8,6 +8,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
 use rustix::io::Errno;
 
+use crate::model::Bytes;
+use crate::model::units::DISK_BLOCK;
+use crate::sys::{Meter, OverLimit};
+
 /// Why something was not created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
@@ -20,6 +24,9 @@ pub(super) enum Refused {
     /// A hard link does not lead to a file that is there.
     #[error("it is a hard link to something that is no file")]
     NoFile,
+    /// The meter has no more room.
+    #[error(transparent)]
+    NoRoom(#[from] OverLimit),
     /// The system refuses.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -41,51 +48,55 @@ const IMPLIED_MODE: u32 = 0o755;
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory to create things in.
-pub(super) struct Tree {
+pub(super) struct Tree<'a> {
     root: OwnedFd,
+    /// Charged with a block for whatever is created.
+    meter: Option<&'a Meter>,
     /// The directory in which something was created last: most entries are followed by a neighbour.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
-impl Tree {
+impl<'a> Tree<'a> {
     /// Opens the directory, which must be there.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, meter: Option<&'a Meter>) -> io::Result<Self> {
         let root = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { root, last: None })
+        Ok(Self { root, meter, last: None })
     }
 
     /// Creates a directory, or accepts one that is there.
     pub(super) fn directory(&mut self, path: &[&[u8]], mode: u32) -> Result<(), Refused> {
         let Some((name, parent)) = path.split_last() else { return Ok(()) };
+        let meter = self.meter;
         let parent = self.parent(parent)?;
         // Its owner must be able to fill it.
-        match mkdirat(parent, *name, permissions(mode | 0o700)) {
-            Err(Errno::EXIST) => openat(parent, *name, FOLDER, Mode::empty()).map(drop)?,
-            other => other?,
+        match charged(meter, || mkdirat(parent, *name, permissions(mode | 0o700))) {
+            Err(Refused::Exists) => Ok(openat(parent, *name, FOLDER, Mode::empty()).map(drop)?),
+            other => other,
         }
-        Ok(())
     }
 
     /// Creates a file for writing.
     pub(super) fn file(&mut self, path: &[&[u8]], mode: u32) -> Result<File, Refused> {
         let (name, parent) = path.split_last().ok_or(Refused::Exists)?;
+        let meter = self.meter;
         let parent = self.parent(parent)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(openat(parent, *name, flags, permissions(mode | 0o600))?))
+        charged(meter, || openat(parent, *name, flags, permissions(mode | 0o600))).map(File::from)
     }
 
     /// Creates a symbolic link. Where it leads is the caller's business.
     pub(super) fn symlink(&mut self, path: &[&[u8]], target: &[u8]) -> Result<(), Refused> {
         let (name, parent) = path.split_last().ok_or(Refused::Exists)?;
+        let meter = self.meter;
         let parent = self.parent(parent)?;
-        Ok(symlinkat(target, parent, *name)?)
+        charged(meter, || symlinkat(target, parent, *name))
     }
 
     /// Gives the file `first` a further name, or its copy where the file system knows no links.
     /// Answers how many bytes were copied.
     pub(super) fn hard_link(&mut self, path: &[&[u8]], first: &[&[u8]]) -> Result<u64, Refused> {
         let (first_name, first_parent) = first.split_last().ok_or(Refused::NoFile)?;
-        let from = descend(self.root.as_fd(), first_parent, false).map_err(|refused| match refused {
+        let from = descend(self.root.as_fd(), first_parent, None).map_err(|refused| match refused {
             Refused::System(e) if e.kind() == io::ErrorKind::NotFound => Refused::NoFile,
             other => other,
         })?;
@@ -101,6 +112,8 @@ impl Tree {
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut source = File::from(openat(&from, *first_name, flags, Mode::empty())?);
+                let size = Bytes(source.metadata()?.len());
+                self.meter.map_or(Ok(()), |meter| meter.charge(size))?;
                 let mut copy = self.file(path, stat.st_mode)?;
                 Ok(io::copy(&mut source, &mut copy)?)
             }
@@ -115,7 +128,7 @@ impl Tree {
         }
         let joined = path.join(&b'/');
         if self.last.as_ref().is_none_or(|(known, _)| *known != joined)
-            && let Some(dir) = descend(self.root.as_fd(), path, true)?
+            && let Some(dir) = descend(self.root.as_fd(), path, Some(self.meter))?
         {
             self.last = Some((joined, dir));
         }
@@ -123,17 +136,35 @@ impl Tree {
     }
 }
 
-/// Goes down from `root` by names, never through a link. None: `path` is empty.
-fn descend(root: BorrowedFd<'_>, path: &[&[u8]], create: bool) -> Result<Option<OwnedFd>, Refused> {
+/// Takes a block of room before something is created, and gives it back if it was not.
+fn charged<T>(meter: Option<&Meter>, create: impl FnOnce() -> Result<T, Errno>) -> Result<T, Refused> {
+    if let Some(meter) = meter {
+        meter.charge(Bytes(DISK_BLOCK))?;
+    }
+    create().map_err(|errno| {
+        if let Some(meter) = meter {
+            meter.release(Bytes(DISK_BLOCK));
+        }
+        errno.into()
+    })
+}
+
+/// Goes down from `root` by names, never through a link. What is missing is created if there is a `create`, and
+/// charged to the meter in it. None: `path` is empty.
+fn descend(
+    root: BorrowedFd<'_>,
+    path: &[&[u8]],
+    create: Option<Option<&Meter>>,
+) -> Result<Option<OwnedFd>, Refused> {
     let mut at: Option<OwnedFd> = None;
     for name in path {
         let here = at.as_ref().map_or(root, AsFd::as_fd);
-        let next = match openat(here, *name, FOLDER, Mode::empty()) {
-            Err(Errno::NOENT) if create => {
-                mkdirat(here, *name, permissions(IMPLIED_MODE))?;
+        let next = match (openat(here, *name, FOLDER, Mode::empty()), create) {
+            (Err(Errno::NOENT), Some(meter)) => {
+                charged(meter, || mkdirat(here, *name, permissions(IMPLIED_MODE)))?;
                 openat(here, *name, FOLDER, Mode::empty())?
             }
-            other => other?,
+            (other, _) => other?,
         };
         at = Some(next);
     }

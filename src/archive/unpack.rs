@@ -15,6 +15,7 @@ use super::entries::{Entries, Head, Malformed};
 use super::tree::{Refused, Tree};
 use super::warning::{Oddity, Warnings, shown};
 use crate::model::Bytes;
+use crate::sys::{Cause, Interrupt, Meter, OverLimit};
 
 /// Bytes in all files together.
 pub const UNPACKED_MAX: Bytes = Bytes::gib(256);
@@ -33,8 +34,8 @@ pub const DEPTH_MAX: usize = 128;
 const BUFFER: usize = 64 * 1024;
 
 /// What an archive may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnpackLimits {
+#[derive(Debug, Clone, Copy)]
+pub struct UnpackLimits<'a> {
     /// See [`UNPACKED_MAX`].
     pub total: Bytes,
     /// See [`ENTRIES_MAX`].
@@ -47,9 +48,15 @@ pub struct UnpackLimits {
     pub path: usize,
     /// See [`DEPTH_MAX`].
     pub depth: usize,
+    /// Only directories and regular files: anything else is an error, not left out or made.
+    pub plain: bool,
+    /// Charged before anything is written: with each byte of a file, and a disk block for whatever is created.
+    pub meter: Option<&'a Meter>,
+    /// Looked at before each entry and every 64 KiB.
+    pub interrupt: Option<&'a Interrupt>,
 }
 
-impl Default for UnpackLimits {
+impl Default for UnpackLimits<'_> {
     fn default() -> Self {
         Self {
             total: UNPACKED_MAX,
@@ -58,6 +65,9 @@ impl Default for UnpackLimits {
             ratio_from: RATIO_FROM,
             path: PATH_MAX,
             depth: DEPTH_MAX,
+            plain: false,
+            meter: None,
+            interrupt: None,
         }
     }
 }
@@ -139,6 +149,23 @@ pub enum UnpackError {
         /// Parts that it may have.
         parts: usize,
     },
+    /// Neither a directory nor a regular file, where only those are wanted.
+    #[error("refused: the entry {path} is neither a file nor a directory")]
+    NotPlain {
+        /// The entry, quoted.
+        path: String,
+    },
+    /// The meter has no more room.
+    #[error("cannot unpack {path}")]
+    NoRoom {
+        /// The entry, quoted.
+        path: String,
+        /// What was asked for.
+        source: OverLimit,
+    },
+    /// It was told to stop.
+    #[error("unpacking was stopped: {0:?}")]
+    Interrupted(Cause),
     /// Something cannot be created here.
     #[error("cannot create {path}")]
     Create {
@@ -154,11 +181,11 @@ pub enum UnpackError {
 ///
 /// # Errors
 /// The archive is damaged, hostile or too large, or something cannot be created.
-pub fn unpack(input: impl Read, dest: &Path, limits: &UnpackLimits) -> Result<Unpacked, UnpackError> {
+pub fn unpack(input: impl Read, dest: &Path, limits: &UnpackLimits<'_>) -> Result<Unpacked, UnpackError> {
     let mut input = input;
     let counted = Counted { inner: &mut input, read: 0 };
     let decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER, counted));
-    let tree = Tree::open(dest)
+    let tree = Tree::open(dest, limits.meter)
         .map_err(|source| UnpackError::Create { path: shown(dest.as_os_str().as_encoded_bytes()), source })?;
     let entries = Entries::new(decoder, limits.path);
     Run { entries, tree, limits, done: Unpacked::default(), buffer: vec![0; BUFFER].into_boxed_slice() }.run()
@@ -182,8 +209,8 @@ impl Read for Counted<'_> {
 
 struct Run<'a> {
     entries: Entries<Input<'a>>,
-    tree: Tree,
-    limits: &'a UnpackLimits,
+    tree: Tree<'a>,
+    limits: &'a UnpackLimits<'a>,
     done: Unpacked,
     buffer: Box<[u8]>,
 }
@@ -208,6 +235,7 @@ impl Run<'_> {
     }
 
     fn entry(&mut self, head: &Head) -> Result<(), UnpackError> {
+        self.go_on()?;
         let outside = || UnpackError::Outside { path: shown(&head.path) };
         let path = parts(&head.path).ok_or_else(outside)?;
         if head.path.len() > self.limits.path || path.len() > self.limits.depth {
@@ -219,8 +247,13 @@ impl Run<'_> {
             Refused::NoFile => {
                 UnpackError::BadHardLink { path: shown(&head.path), target: shown(&head.target) }
             }
+            Refused::NoRoom(source) => UnpackError::NoRoom { path: shown(&head.path), source },
             Refused::System(source) => UnpackError::Create { path: shown(&head.path), source },
         };
+        let plain = matches!(head.kind, EntryType::Directory | EntryType::Regular | EntryType::Continuous);
+        if self.limits.plain && !plain {
+            return Err(UnpackError::NotPlain { path: shown(&head.path) });
+        }
         match head.kind {
             EntryType::Directory => self.tree.directory(&path, head.mode).map_err(refused),
             EntryType::Regular | EntryType::Continuous => {
@@ -255,10 +288,21 @@ impl Run<'_> {
             if n == 0 {
                 return Ok(());
             }
+            self.go_on()?;
             self.account(n as u64, n as u64)?;
+            if let Some(meter) = self.limits.meter {
+                meter
+                    .charge(Bytes(n as u64))
+                    .map_err(|source| UnpackError::NoRoom { path: shown(path), source })?;
+            }
             file.write_all(&self.buffer[..n])
                 .map_err(|source| UnpackError::Create { path: shown(path), source })?;
         }
+    }
+
+    fn go_on(&self) -> Result<(), UnpackError> {
+        let cause = self.limits.interrupt.and_then(Interrupt::cause);
+        cause.map_or(Ok(()), |cause| Err(UnpackError::Interrupted(cause)))
     }
 
     /// Checks that `coming` more bytes may come out, and counts `come` of them.

@@ -7,10 +7,17 @@ use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{Sink, cannot_write, invalid, required, unpack};
+use super::{Sink, cannot_write, invalid, required};
+use crate::archive::{UnpackError, UnpackLimits, unpack};
 use crate::engine::Mount;
+use crate::engine::causes::{over_limit, stopped};
 use crate::model::units::DISK_BLOCK;
 use crate::model::{Failure, SpecConfig};
+
+/// Entries of one archive.
+const ENTRIES_MAX: u64 = 100_000;
+/// Names in a path, as many as a guest itself may nest.
+const DEPTH_MAX: usize = 120;
 
 /// A gzip'd tar becomes a directory at `target`; anything else is one file there.
 pub(super) fn fetch(source: &SpecConfig, target: &str, sink: &Sink) -> Result<Mount, Failure> {
@@ -21,12 +28,42 @@ pub(super) fn fetch(source: &SpecConfig, target: &str, sink: &Sink) -> Result<Mo
     sink.charge(DISK_BLOCK)?;
     if archive {
         std::fs::create_dir(&host).map_err(|e| cannot_write(&host, &e))?;
-        unpack::unpack(&data, &host, sink)?;
+        unpack_plain(&data, &host, sink)?;
     } else {
         sink.charge(data.len() as u64)?;
         write(&host, &data).map_err(|e| cannot_write(&host, &e))?;
     }
     Ok(Mount { guest: target.to_owned(), host, writable: false, handle: None })
+}
+
+/// Directories and regular files are taken, anything else is an error. The job is not trusted; how much comes out is
+/// the meter's business.
+fn unpack_plain(data: &[u8], dest: &Path, sink: &Sink) -> Result<(), Failure> {
+    let limits = UnpackLimits {
+        entries: ENTRIES_MAX,
+        depth: DEPTH_MAX,
+        plain: true,
+        meter: Some(sink.meter),
+        interrupt: Some(sink.interrupt),
+        ..UnpackLimits::default()
+    };
+    let Err(error) = unpack(data, dest, &limits) else { return Ok(()) };
+    let holds = |path: &str, why: &str| invalid(format!("the inline archive holds {path}, {why}"));
+    Err(match error {
+        UnpackError::NoRoom { source, .. } => over_limit(source),
+        UnpackError::Interrupted(cause) => stopped(cause),
+        UnpackError::Create { path, source } => cannot_write(Path::new(&path), &source),
+        UnpackError::NotPlain { path } => holds(&path, "neither a file nor a directory"),
+        UnpackError::Outside { path } => holds(&path, "which leads out of its directory"),
+        UnpackError::LongName { path, .. } if path.is_empty() => {
+            invalid("the inline archive has a name that is too long")
+        }
+        UnpackError::LongName { path, .. } => holds(&path, "which lies too deep or is too long"),
+        UnpackError::Damaged(cause) => {
+            invalid(format!("the inline archive is damaged, cut off, or no .tar.gz: {cause}"))
+        }
+        other => invalid(format!("the inline archive cannot be unpacked: {other}")),
+    })
 }
 
 fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {

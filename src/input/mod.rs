@@ -19,7 +19,6 @@ mod inline;
 mod local;
 mod modules;
 mod reach;
-mod unpack;
 mod url;
 
 #[cfg(test)]

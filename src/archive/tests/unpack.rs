@@ -10,6 +10,7 @@ use super::super::testing::Scratch;
 use super::super::unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
 use super::*;
 use crate::model::Bytes;
+use crate::sys::{Cause, Interrupt, Meter};
 
 /// A tar file made by hand: names go into headers as they are.
 #[derive(Default)]
@@ -226,6 +227,75 @@ fn bombs_are_stopped_early() {
     let four = Hostile(three.0.clone()).file("d", b"");
     attempt_within(&three.end(), &limits).0.unwrap();
     assert!(matches!(attempt_within(&four.end(), &limits).0, Err(UnpackError::TooMany { limit: 3 })));
+}
+
+#[test]
+fn a_meter_is_charged_before_anything_is_written() {
+    let archive = || {
+        Hostile::default()
+            .entry(EntryType::Directory, b"d", b"", b"")
+            .entry(EntryType::Directory, b"d", b"", b"")
+            .file("d/implied/f", &[1; 5000])
+            .file("g", b"22")
+            .end()
+    };
+    let metered = |limit: u64| {
+        let meter = Meter::new(Bytes(limit));
+        let limits = UnpackLimits { meter: Some(&meter), ..UnpackLimits::default() };
+        let (result, tree) = attempt_within(&archive(), &limits);
+        (result, tree, meter.used().0)
+    };
+    // Two directories, one of them named twice, and two files.
+    let all = 4 * 4096 + 5002;
+    let (result, _, used) = metered(all);
+    result.unwrap();
+    assert_eq!(used, all);
+    for limit in [all - 1, 4 * 4096 + 5000, 3 * 4096 + 4999, 3 * 4096, 3 * 4096 - 1, 4096, 4095, 0] {
+        let (result, tree, used) = metered(limit);
+        assert!(matches!(result, Err(UnpackError::NoRoom { .. })), "{limit}: {result:?}");
+        let there: u64 = tree
+            .values()
+            .map(|node| 4096 + if let Node::File { bytes, .. } = node { bytes.len() as u64 } else { 0 })
+            .sum();
+        assert!(there <= used && used <= limit, "{limit}: {there} written, {used} charged");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_it_within_a_file_too() {
+    let interrupt = Interrupt::new();
+    let limits = UnpackLimits { interrupt: Some(&interrupt), ..UnpackLimits::default() };
+    /// Raises it once the file has begun.
+    struct Raise<'a>(Cursor<Vec<u8>>, &'a Interrupt, usize);
+    impl Read for Raise<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.2 += 1;
+            if self.2 == 2 {
+                self.1.raise(Cause::Timeout);
+            }
+            let n = buffer.len().min(512);
+            self.0.read(&mut buffer[..n])
+        }
+    }
+    let archive = Hostile::default().file("zeros", &vec![0; 8 << 20]).end();
+    let dest = Scratch::new();
+    let result = unpack(Raise(Cursor::new(archive), &interrupt, 0), dest.path(), &limits);
+    assert!(matches!(result, Err(UnpackError::Interrupted(Cause::Timeout))), "{result:?}");
+    assert!(fs::metadata(dest.path().join("zeros")).unwrap().len() < 8 << 20);
+    let result = attempt_within(&Hostile::default().file("a", b"").end(), &limits).0;
+    assert!(matches!(result, Err(UnpackError::Interrupted(_))));
+}
+
+#[test]
+fn plain_archives_hold_files_and_directories_only() {
+    let plain = UnpackLimits { plain: true, ..UnpackLimits::default() };
+    attempt_within(&Hostile::default().file("d/f", b"1").end(), &plain).0.unwrap();
+    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Fifo, EntryType::Char] {
+        let archive = Hostile::default().file("f", b"1").entry(kind, b"odd", b"f", b"").end();
+        let (result, tree) = attempt_within(&archive, &plain);
+        assert!(matches!(result, Err(UnpackError::NotPlain { .. })), "{kind:?}: {result:?}");
+        assert_eq!(tree.len(), 1);
+    }
 }
 
 #[test]

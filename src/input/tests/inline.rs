@@ -74,7 +74,7 @@ fn hostile_archives_are_refused() {
     }
     for kind in [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Fifo, tar::EntryType::Char] {
         let (_, message) = refused(archive(|tar| tar.append(&header("l", kind, 0), &[][..]).unwrap()));
-        assert!(message.contains("'l', neither a file nor a directory"), "{message}");
+        assert!(message.contains("\"l\", neither a file nor a directory"), "{message}");
     }
     let deep = archive(|tar| {
         let mut gnu = tar::Header::new_gnu();
@@ -112,7 +112,7 @@ fn damaged_archives_are_refused() {
     let bench = Bench::new();
     let cut =
         archive(|tar| tar.append(&header("f", tar::EntryType::Regular, 9000), &[b'x'; 600][..]).unwrap());
-    assert!(bench.refused("inline", cut).1.contains("ends within"));
+    assert!(bench.refused("inline", cut).1.contains("cut off"));
 }
 
 #[test]
