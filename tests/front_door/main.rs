@@ -24,4 +24,5 @@ mod restart;
 mod results_http;
 mod scheduling;
 mod service;
+mod serving;
 mod stop;
