@@ -14,6 +14,8 @@ pub const CODLING: &str = env!("CARGO_BIN_EXE_codling");
 pub struct Node {
     child: Child,
     pub api: String,
+    /// Where results are served.
+    pub results: String,
     pub started_in: Duration,
 }
 
@@ -29,17 +31,18 @@ impl Node {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let api = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                line.split_once("ready: API on ").map(|(_, rest)| rest.split(',').next().map(str::to_owned))
-            })
-            .flatten()
-            .expect("it says that it is ready");
+        let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("ready: API on "));
+        let ready = ready.expect("it says that it is ready");
+        let (_, addresses) = ready.split_once("ready: API on ").expect("as found");
+        let (api, results) = addresses.split_once(", results on ").expect("both addresses");
+        let (api, results) = (api.trim().to_owned(), results.trim().to_owned());
         let started_in = begin.elapsed();
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, api, started_in }
+        Self { child, api, results, started_in }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn proc(&self, file: &str) -> String {
