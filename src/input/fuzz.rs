@@ -1,6 +1,6 @@
 //! Archives that come with a job.
 
-use super::{InputPolicy, Sink, unpack};
+use super::{InputPolicy, Sink, inline};
 use crate::fuzz::{Scratch, archive};
 use crate::model::Bytes;
 use crate::sys::{Interrupt, Meter};
@@ -13,7 +13,7 @@ pub(crate) fn inline(data: &[u8]) {
     assert!(std::fs::create_dir(&dest).is_ok());
     let (policy, meter, interrupt) = (InputPolicy::default(), Meter::new(ROOM), Interrupt::new());
     let sink = Sink { dir: &dest, policy: &policy, meter: &meter, interrupt: &interrupt };
-    if let Err(failure) = unpack::unpack(&archive(data), &dest, &sink) {
+    if let Err(failure) = inline::unpack_plain(&archive(data), &dest, &sink) {
         assert!(failure.message.chars().count() < 12_000, "{failure:?}");
     }
     let beside = std::fs::read_dir(scratch.path()).map(Iterator::count);

@@ -38,7 +38,7 @@ pub(super) fn fetch(source: &SpecConfig, target: &str, sink: &Sink) -> Result<Mo
 
 /// Directories and regular files are taken, anything else is an error. The job is not trusted; how much comes out is
 /// the meter's business.
-fn unpack_plain(data: &[u8], dest: &Path, sink: &Sink) -> Result<(), Failure> {
+pub(super) fn unpack_plain(data: &[u8], dest: &Path, sink: &Sink) -> Result<(), Failure> {
     let limits = UnpackLimits {
         entries: ENTRIES_MAX,
         depth: DEPTH_MAX,
