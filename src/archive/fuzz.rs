@@ -22,6 +22,7 @@ pub(crate) fn unpack(data: &[u8]) {
         ratio_from: Bytes::kib(256),
         path: 300,
         depth: 16,
+        ..UnpackLimits::default()
     };
     let scratch = Scratch::new();
     let dest = scratch.path().join("dest");
