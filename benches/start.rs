@@ -123,8 +123,10 @@ fn past(stores: &Stores, number: usize, archive: &Archive) -> Outcome<(Ticket, T
         sha256: archive.sha256,
         status: if kept { ResultStatus::Stored } else { gone },
         created: modified,
+        dating: Dating::default(),
         retention: None,
         pin: None,
+        fetched: false,
     });
     Ok((stores.jobs.write_internal(jobs), stores.executions.write_internal(executions)))
 }
