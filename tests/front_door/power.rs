@@ -26,6 +26,9 @@ const LIFE_MAX: Duration = Duration::from_millis(600);
 /// After so many kills the node may finish all that it was given, and everything is looked at.
 const KILLS_PER_REST: u32 = 10;
 
+/// Jobs that each of two clients submits in a life of the node, at most.
+const JOBS_PER_LIFE: usize = 3;
+
 const SETTINGS: &[&str] = &[
     "-c",
     "Results.Quota=24Mi",
@@ -112,9 +115,9 @@ fn ask(method: &str, url: &str, body: &Value) -> Option<(u16, Value)> {
     Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
 }
 
-/// Submits jobs, and stops some, until the node is gone.
+/// Submits jobs, and stops some, at most until the node is gone.
 fn load(api: &str, told: &Mutex<Told>) {
-    for n in dice(4).. {
+    for n in (dice(4)..).take(JOBS_PER_LIFE) {
         let job = match n % 4 {
             0 => jobs::noise(1),
             1 => jobs::wasm(jobs::LOOP),
@@ -192,40 +195,51 @@ fn hear(log: &str, seen: &mut Seen) {
     assert_eq!(seen.repaired.get("lost"), Some(&0), "a kill must not cost a result:\n{log}");
 }
 
-/// Stops every job that is running, also those whose submission the kill left unanswered: some run for ever.
-fn stop_what_runs(node: &Node) {
-    let (_, jobs) = node.get("/api/v1/orchestrator/jobs?limit=10000&reverse=true");
-    let running = |job: &&Value| job["State"]["StateType"] == "Running";
-    for job in jobs["Items"].as_array().unwrap().iter().filter(running) {
-        let id = job["ID"].as_str().unwrap();
-        // It may have ended meanwhile.
-        let _ = node.call("DELETE", &format!("/api/v1/orchestrator/jobs/{id}"), None);
-    }
-}
-
-/// Waits for a job's end; those that would run for ever are stopped.
-fn ended(node: &Node, id: &str) -> String {
-    let deadline = Instant::now() + crate::node::PATIENCE;
+/// The state of every job there is.
+fn states(node: &Node) -> BTreeMap<String, String> {
+    let (mut states, mut query) = (BTreeMap::new(), "limit=1000".to_owned());
     loop {
-        let state = node.state(id);
-        match state.as_str() {
-            "Completed" | "Failed" | "Stopped" => return state,
-            _ if Instant::now() > deadline => panic!(
-                "{id} does not end: {:#}\n{:#?}\n{:#?}",
-                node.job(id),
-                node.executions(id),
-                node.history(id)
-            ),
-            _ => stop_what_runs(node),
+        let (status, page) = node.get(&format!("/api/v1/orchestrator/jobs?{query}"));
+        assert_eq!(status, 200, "{page}");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let jobs = page["Items"].as_array().unwrap().iter();
+        states.extend(jobs.map(|job| (text(&job["ID"]), text(&job["State"]["StateType"]))));
+        match page["NextToken"].as_str() {
+            Some(token) if !token.is_empty() => query = format!("next_token={token}"),
+            _ => return states,
         }
     }
 }
 
+/// Waits until every job has ended and gives the state of each. What runs is stopped: some run for ever, also of those
+/// whose submission a kill has left without an answer.
+fn all_ended(node: &Node) -> BTreeMap<String, String> {
+    let mut left = Vec::new();
+    let deadline = Instant::now() + crate::node::PATIENCE;
+    while Instant::now() < deadline {
+        let states = states(node);
+        let over = |state: &str| matches!(state, "Completed" | "Failed" | "Stopped");
+        left = states.iter().filter(|(_, state)| !over(state)).map(|(id, _)| id.clone()).collect();
+        if left.is_empty() {
+            return states;
+        }
+        for (id, _) in states.iter().filter(|(_, state)| *state == "Running") {
+            // It may have ended meanwhile.
+            let _ = node.call("DELETE", &format!("/api/v1/orchestrator/jobs/{id}"), None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{} jobs do not end, {:#?}\n{:#?}", left.len(), node.job(&left[0]), node.history(&left[0]));
+}
+
 /// Lets the node finish what it was given and looks at everything.
 fn rest(node: &Node, told: &Told) {
+    let states = all_ended(node);
     for id in &told.jobs {
-        let state = ended(node, id.as_str());
-        assert!(!told.stopped.contains(id) || state == "Stopped", "{id} was stopped and is {state}");
+        assert!(states.contains_key(id.as_str()), "{id} was answered and is lost");
+    }
+    for id in &told.stopped {
+        assert_eq!(states[id.as_str()], "Stopped", "{id} was stopped");
     }
     eventually("scratch to be empty", || {
         (std::fs::read_dir(node.data.join("scratch")).unwrap().count() == 0).then_some(())
