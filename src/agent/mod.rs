@@ -336,10 +336,12 @@ impl Node {
     ) -> Result<(), AgentError> {
         let recovered = compute.recover().await?;
         let active = orchestrator.recover()?;
-        self.gone.iter().for_each(|deletion| orchestrator.note_deletion(deletion));
+        for deletion in &self.gone {
+            orchestrator.note_deletion(deletion).await;
+        }
         // What went in the last moments of a run that was cut off may not be in the histories yet.
         for deletion in self.shelf.last_deleted(settings.store.flush_after + LATE_WORDS, &self.gone)? {
-            orchestrator.note_deletion_once(&deletion)?;
+            orchestrator.note_deletion_once(&deletion).await?;
         }
         if active > 0 || recovered != compute::Recovered::default() {
             log::info!(
@@ -390,7 +392,7 @@ fn hook_deletions(shelf: &Shelf) -> mpsc::Receiver<Deletion> {
 
 async fn note_deletions(orchestrator: Orchestrator, mut deletions: mpsc::Receiver<Deletion>) {
     while let Some(deletion) = deletions.recv().await {
-        orchestrator.note_deletion(&deletion);
+        orchestrator.note_deletion(&deletion).await;
     }
 }
 

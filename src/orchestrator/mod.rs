@@ -203,8 +203,9 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Writes into a job's history that one of its results was deleted.
-    pub fn note_deletion(&self, deletion: &Deletion) {
+    /// Writes into a job's history that one of its results was deleted. One after the other: the next entry of a job
+    /// that is over is numbered by what can be read of its history.
+    pub async fn note_deletion(&self, deletion: &Deletion) {
         let now = self.parts.clock.now();
         let mut change = self.parts.store.change();
         let id = &deletion.execution_id;
@@ -219,11 +220,12 @@ impl Orchestrator {
             None => self.note_ended(&deletion.job_id, &mut change, message),
         };
         change.if_there(&deletion.job_id);
-        match noted {
-            Ok(()) => self.commit(change),
-            Err(error) => {
-                log::warn!("cannot note in the history of {} that {id} went: {error}", deletion.job_id)
-            }
+        let noted = match noted {
+            Ok(()) => self.parts.store.write_lazy(change).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            log::warn!("cannot note in the history of {} that {id} went: {error}", deletion.job_id);
         }
     }
 
@@ -231,11 +233,11 @@ impl Orchestrator {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn note_deletion_once(&self, deletion: &Deletion) -> Result<(), StoreError> {
+    pub async fn note_deletion_once(&self, deletion: &Deletion) -> Result<(), StoreError> {
         let message = deleted(deletion);
         let history = self.parts.store.history(&deletion.job_id, 0, usize::MAX)?;
         if !history.iter().any(|event| event.topic == Topic::Results && event.message == message) {
-            self.note_deletion(deletion);
+            self.note_deletion(deletion).await;
         }
         Ok(())
     }

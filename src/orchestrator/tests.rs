@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use crate::model::message::{FromCompute, ToCompute};
 use crate::model::{
-    ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec, JobState, JobType, RunOutput,
-    Timestamp,
+    Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec,
+    JobState, JobType, RunOutput, Timestamp,
 };
 use crate::store::{StoreSettings, Stores, open};
 use crate::sys::FakeClock;
@@ -301,5 +301,30 @@ fn an_ops_job_skips_the_second_round() {
         let (role, sent) = role(&stores);
         role.submit(JobSpec { job_type: JobType::Ops, ..spec(1) }).await.unwrap();
         assert!(matches!(&sent.0.borrow()[0], ToCompute::AskForBid { run_now: true, .. }));
+    });
+}
+
+#[test]
+fn each_result_that_goes_has_its_own_entry_in_the_history() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let job_id = role.submit(spec(3)).await.unwrap().job_id;
+        let (asked, ..) = taken(&sent);
+        for e in &asked {
+            role.on_report(says_yes(e));
+            role.on_report(done(e));
+        }
+        settle(&stores).await;
+        let before = stores.jobs.last_seq(&job_id).unwrap();
+        for execution_id in asked {
+            let (size, reason) = (Bytes::kib(1), DeletionReason::Quota);
+            let deletion = Deletion { execution_id, job_id: job_id.clone(), size, reason };
+            role.note_deletion(&deletion).await;
+            role.note_deletion_once(&deletion).await.unwrap();
+        }
+        let history = stores.jobs.history(&job_id, before, 100).unwrap();
+        let seqs: Vec<u64> = history.iter().map(|event| event.seq).collect();
+        assert_eq!(seqs, [before + 1, before + 2, before + 3], "{history:#?}");
     });
 }
