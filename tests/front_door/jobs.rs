@@ -64,6 +64,12 @@ fn print_after(imports: &str, code: &str, text: &str) -> String {
 
 /// Sleeps, then prints `text`.
 pub fn sleeps(seconds: u64, text: &str) -> Value {
+    let (import, code) = sleep_wat(seconds);
+    wasm(&print_after(import, &code, text))
+}
+
+/// The code that sleeps, and what it imports.
+fn sleep_wat(seconds: u64) -> (&'static str, String) {
     let poll = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
     let code = format!(
         r#"(i32.store (i32.const 1040) (i32.const 1))
@@ -71,7 +77,7 @@ pub fn sleeps(seconds: u64, text: &str) -> Value {
               (drop (call $poll (i32.const 1024) (i32.const 1088) (i32.const 1) (i32.const 1152)))"#,
         seconds * 1_000_000_000
     );
-    wasm(&print_after(poll, &code, text))
+    (poll, code)
 }
 
 /// Ends with an exit code.
@@ -86,12 +92,24 @@ pub fn exit(code: u32) -> Value {
 
 /// Writes `mib` MiB that do not compress to standard output.
 pub fn noise(mib: u32) -> Value {
+    noise_after("", "", mib)
+}
+
+/// Sleeps, then does the same.
+pub fn late_noise(seconds: u64, mib: u32) -> Value {
+    let (import, code) = sleep_wat(seconds);
+    noise_after(import, &code, mib)
+}
+
+fn noise_after(imports: &str, code: &str, mib: u32) -> Value {
     wasm(&format!(
         r#"(module
             (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+            {imports}
             (import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
             (memory (export "memory") 32)
             (func (export "_start") (local $n i32)
+              {code}
               (i32.store (i32.const 0) (i32.const 65536))
               (i32.store (i32.const 4) (i32.const 1048576))
               (local.set $n (i32.const {mib}))
