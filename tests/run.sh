@@ -12,6 +12,8 @@ needed='
     tar tar
     gzip gzip
     python3 python3
+    openssl openssl
+    curl curl
     faketime faketime
     systemd-analyze systemd
     strace strace

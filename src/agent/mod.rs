@@ -7,6 +7,7 @@ mod lock;
 mod offer;
 #[cfg(test)]
 mod power;
+mod reload;
 mod serve;
 mod starts;
 mod stop;
@@ -28,6 +29,7 @@ use crate::compute::bid::Offer;
 use crate::compute::runner::Runner;
 use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
+use crate::gate::{Tls, TlsError};
 use crate::model::message::FromCompute;
 use crate::model::{ClockNote, Deletion, ExecutionRecord, NodeId};
 use crate::orchestrator::handle::{Command, CoreError, NodeHandle};
@@ -91,6 +93,9 @@ pub enum AgentError {
         #[source]
         cause: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system gives no thread or runtime.
     #[error("cannot start: {0}")]
     System(#[source] io::Error),
@@ -103,6 +108,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// The results.
     pub results: SocketAddr,
+    /// Whether both speak TLS.
+    pub tls: bool,
 }
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT). `ready` is called once it answers.
@@ -153,6 +160,7 @@ struct Node {
     keeper: Arc<JobKeeper>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
+    tls: Option<Tls>,
     /// Results that the start found missing or had to delete.
     gone: Vec<Deletion>,
 }
@@ -164,6 +172,7 @@ impl Node {
         for dir in [directory, &settings.scratch_dir()] {
             files.create_dir(dir).map_err(|cause| AgentError::Io { path: dir.clone(), cause })?;
         }
+        let tls = open_tls(settings, &*clock)?;
         let suggested = || suggested_name(settings, machine);
         let identity = Identity::load_or_create(&*files, &settings.identity_file(), suggested)?;
         if settings.node.name.as_ref().is_some_and(|name| *name != identity.id) {
@@ -214,6 +223,7 @@ impl Node {
             keeper,
             clock,
             health: Arc::default(),
+            tls,
             gone,
         })
     }
@@ -273,6 +283,7 @@ impl Node {
                 }
             }
         });
+        front.reload().start().map_err(AgentError::System)?;
         let addresses = front.addresses();
         ready(addresses);
         let status = format!("STATUS=API on {}, results on {}", addresses.api, addresses.results);
@@ -424,6 +435,13 @@ fn open_stores(settings: &Settings, files: &dyn Files) -> Result<Stores, AgentEr
         ..StoreSettings::new(executions, jobs)
     };
     Ok(store::open_on(files, &wanted)?)
+}
+
+/// The certificate of both ports, if there is to be one.
+fn open_tls(settings: &Settings, clock: &dyn Clock) -> Result<Option<Tls>, AgentError> {
+    let Some(files) = settings.api.tls.clone() else { return Ok(None) };
+    let now = clock.is_trusted().then(|| clock.now());
+    Ok(Some(Tls::open(files.certificate, files.key, now)?))
 }
 
 /// The name of a node that has none yet.

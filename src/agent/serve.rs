@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::api::{self, App, Bases, Handlers, Hosts, Links, NodeError, NodeLoad, ResultUrls, UrlSettings};
 use crate::compute::bid::Offer;
 use crate::config::{Host, Settings};
-use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site};
+use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site, Token};
 use crate::model::{EvaluationId, JobId, JobSpec};
 use crate::orchestrator::handle::{CoreError, NodeHandle};
 use crate::wire::NodeFacts;
 
+use super::reload::Reload;
 use super::{Addresses, AgentError, Node};
 
 /// A front that is open.
@@ -19,11 +20,17 @@ pub(super) struct Front {
     gate: Gate,
     handlers: Handlers,
     addresses: Addresses,
+    reload: Reload,
 }
 
 impl Front {
     pub(super) const fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// What SIGHUP is to read again.
+    pub(super) fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// Lets nobody in any more; requests and downloads under way may take that long to finish.
@@ -45,8 +52,11 @@ pub(super) async fn start(
     let results = &settings.publisher;
     let shelf = listen(&results.bind, results.port, "Publishers.Types.Local.Bind and .Port")?;
     let bound = |listener: &TcpListener| listener.local_addr().map_err(AgentError::System);
-    let addresses = Addresses { api: bound(&api)?, results: bound(&shelf)? };
+    let tls = node.tls.clone();
+    let addresses = Addresses { api: bound(&api)?, results: bound(&shelf)?, tls: tls.is_some() };
     let parcels = Parcels::default();
+    let token = settings.api.token.clone().map(Token::new);
+    let reload = Reload::new(settings, token.as_ref(), tls.as_ref(), &node.clock);
     let app = App {
         node: Box::new(Core(handle)),
         jobs: node.stores.jobs.clone(),
@@ -58,7 +68,7 @@ pub(super) async fn start(
         facts: facts(node, offer),
         urls: urls(settings, node, addresses.results),
         hosts: hosts(settings, node),
-        token: settings.api.token.clone(),
+        token: token.clone(),
         parcels: parcels.clone(),
         started: node.clock.now(),
     };
@@ -66,17 +76,22 @@ pub(super) async fn start(
     let handlers = Handlers::start(Arc::new(app), &settings.data_dir.join("run"), inner.clone())
         .map_err(AgentError::System)?;
     let gate = gate::open(GateSettings {
-        limits: Limits::default(),
+        limits: Limits {
+            download_rate: settings.results.download_rate.0,
+            client_rate: settings.results.download_rate_per_client.0,
+            ..Limits::default()
+        },
         sites: vec![
             Site { name: api::API, listeners: vec![api], rules: api::rules_of_api },
             Site { name: api::RESULTS, listeners: vec![shelf], rules: api::rules_of_results },
         ],
         inner,
         parcels,
-        token: settings.api.token.clone(),
+        token,
+        tls: tls.clone(),
     })
     .map_err(AgentError::System)?;
-    Ok(Front { gate, handlers, addresses })
+    Ok(Front { gate, handlers, addresses, reload })
 }
 
 fn listen(host: &Host, port: u16, key: &'static str) -> Result<TcpListener, AgentError> {
@@ -101,7 +116,7 @@ fn urls(settings: &Settings, node: &Node, bind: SocketAddr) -> ResultUrls {
     let urls = ResultUrls::new(UrlSettings {
         advertise: results.advertise.clone(),
         bind,
-        scheme: "http",
+        scheme: if node.tls.is_some() { "https" } else { "http" },
         links: results.link_lifetime.map(links),
         bases: Bases::open(Some(settings.addresses_file()), Arc::clone(&files)),
         clock: Arc::clone(&node.clock),

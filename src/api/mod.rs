@@ -28,8 +28,7 @@ mod urls;
 
 use std::sync::Arc;
 
-use crate::config::Secret;
-use crate::gate::Parcels;
+use crate::gate::{Parcels, Token};
 use crate::model::validate::Problems;
 use crate::model::{EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp};
 use crate::orchestrator::keep::JobKeeper;
@@ -155,7 +154,7 @@ pub struct App {
     /// Where results are fetched from.
     pub urls: ResultUrls,
     /// The API's token, if it has one.
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
     /// The names that it answers to if it has none.
     pub hosts: Hosts,
     /// Where files are put for the gate to send.

@@ -9,6 +9,7 @@ use ureq::{Agent, Body};
 
 use super::exit::{CliError, Exit};
 use super::target::Target;
+use super::trust::{Trouble, trouble};
 use crate::wire::dialect::{BACALHAU_VERSION, VERSION_HEADER};
 
 /// Largest answer that is read into memory.
@@ -68,6 +69,16 @@ pub enum ClientError {
         /// Why.
         source: Cause,
     },
+    /// TLS failed.
+    #[error("{address} cannot be spoken with over TLS")]
+    Tls {
+        /// `host:port`.
+        address: String,
+        /// At what.
+        trouble: Trouble,
+        /// Why.
+        source: Cause,
+    },
     /// The node said no.
     #[error("{message}")]
     Refused {
@@ -117,7 +128,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::UnknownHost { .. } => Exit::Unavailable,
             Self::Slow { .. } | Self::Broken { .. } => Exit::TryAgain,
-            Self::TooLarge { .. } | Self::Malformed { .. } => Exit::Protocol,
+            Self::Tls { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => Exit::Protocol,
             Self::Refused { status, .. } => match status {
                 401 | 403 => Exit::Denied,
                 404 | 410 => Exit::NotFound,
@@ -136,12 +147,26 @@ impl ClientError {
             }
             Self::UnknownHost { .. } => "check --api-host (or BACALHAU_API_HOST)".into(),
             Self::Slow { .. } | Self::Broken { .. } => "try again".into(),
+            Self::Tls { trouble: Trouble::Certificate, .. } => {
+                "name its authority, or the certificate itself, with --cacert; --insecure takes any".into()
+            }
+            Self::Tls { trouble: Trouble::Authority, .. } => {
+                "the node's certificate was made as one of an authority (openssl does that); make it again with \
+                 `-addext basicConstraints=critical,CA:FALSE`"
+                    .into()
+            }
+            Self::Tls { .. } => "if it speaks plain HTTP, leave out --tls or https://".into(),
             Self::Malformed { .. } => {
                 "check that --api-host and --api-port name a codling or Bacalhau API".into()
             }
             Self::TooLarge { .. } => "ask for less at a time, e.g. with --limit".into(),
+            // How a header is to look is of no use to somebody at the command line.
+            Self::Refused { status: 401, .. } => {
+                "set BACALHAU_API_KEY to the node's token, or name a file that holds it with --token-file"
+                    .into()
+            }
             Self::Refused { hint, .. } if !hint.is_empty() => hint.clone(),
-            Self::Refused { status: 401 | 403, .. } => {
+            Self::Refused { status: 403, .. } => {
                 "set BACALHAU_API_KEY, or name a file with --token-file".into()
             }
             Self::Refused { .. } => String::new(),
@@ -190,7 +215,8 @@ impl Client {
             // A proxy cannot reach this machine's loopback.
             config = config.proxy(None);
         }
-        Self { agent: config.build().new_agent(), target, deadline: None }
+        let agent = target.trust.of(config).build().new_agent();
+        Self { agent, target, deadline: None }
     }
 
     /// The same client, whose calls end by `deadline`.
@@ -280,6 +306,9 @@ impl Client {
 
     fn broken(&self, error: ureq::Error) -> ClientError {
         let address = self.target.address.clone();
+        if let Some(trouble) = trouble(&error) {
+            return ClientError::Tls { address, trouble, source: cause(error) };
+        }
         match error {
             ureq::Error::BodyExceedsLimit(_) => ClientError::TooLarge { address },
             ureq::Error::Timeout(limit) => ClientError::Slow { address, what: limit.to_string() },

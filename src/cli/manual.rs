@@ -74,6 +74,9 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("BACALHAU_API_HOST", "host name, address or URL of the node's API, where --api-host does not say"),
     ("BACALHAU_API_PORT", "port of the node's API, where --api-port does not say"),
     ("BACALHAU_API_KEY", "token for the node's API, where --token-file does not name one"),
+    ("BACALHAU_API_TLS_USETLS", "true: as --tls"),
+    ("BACALHAU_API_TLS_CACERT", "file of authorities, where --cacert names none"),
+    ("BACALHAU_API_TLS_INSECURE", "true: as --insecure"),
     ("HTTP_PROXY, HTTPS_PROXY, NO_PROXY", "proxies for nodes and results on other machines"),
     ("TERM", "no progress bar if it is 'dumb'"),
 ];

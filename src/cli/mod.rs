@@ -29,6 +29,7 @@ pub mod serve;
 pub mod settings_args;
 pub mod target;
 pub mod text;
+pub mod trust;
 
 #[cfg(test)]
 mod testing;

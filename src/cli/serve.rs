@@ -24,7 +24,9 @@ pub fn run(args: &ServeArgs, _context: &Context<'_>) -> Result<Exit, CliError> {
     let loaded = load(&args.settings.overrides(), &ProcessEnv).map_err(|error| wrong_settings(&error))?;
     crate::sys::logger::install(loaded.settings.log_level);
     agent::run(&loaded, |addresses| {
-        log::info!("ready: API on http://{}, results on http://{}", addresses.api, addresses.results);
+        let scheme = if addresses.tls { "https" } else { "http" };
+        let (api, results) = (addresses.api, addresses.results);
+        log::info!("ready: API on {scheme}://{api}, results on {scheme}://{results}");
     })
     .map_err(cannot_start)?;
     Ok(Exit::Ok)
@@ -42,6 +44,7 @@ fn cannot_start(error: AgentError) -> CliError {
     let exit = match &error {
         AgentError::Io { .. } | AgentError::Identity(_) => Exit::Io,
         AgentError::InUse(_) | AgentError::Listen { .. } => Exit::Unavailable,
+        AgentError::Tls(_) => Exit::Config,
         AgentError::Store(_) | AgentError::Shelf(_) => Exit::Io,
         _ => Exit::Internal,
     };

@@ -46,6 +46,12 @@ pub struct SettingsArgs {
     /// As --api-port
     #[arg(long, value_name = "PORT", help_heading = OLD)]
     pub port: Option<String>,
+    /// Certificate of the API and the results server (PEM)
+    #[arg(long, value_name = "FILE", help_heading = OLD)]
+    pub tlscert: Option<String>,
+    /// Key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", help_heading = OLD)]
+    pub tlskey: Option<String>,
     /// What stands in the URLs of results: host, host:port or base URL
     #[arg(long, value_name = "ADDRESS", help_heading = OLD)]
     pub local_publisher_address: Option<String>,
@@ -88,6 +94,8 @@ impl SettingsArgs {
             ("--api-port", "API.Port", &self.api_port),
             ("--port", "API.Port", &self.port),
             ("--log-level", "Logging.Level", &self.log_level),
+            ("--tlscert", "API.TLS.CertFile", &self.tlscert),
+            ("--tlskey", "API.TLS.KeyFile", &self.tlskey),
             ("--local-publisher-address", "Publishers.Types.Local.Address", &self.local_publisher_address),
             ("--local-publisher-port", "Publishers.Types.Local.Port", &self.local_publisher_port),
             (
@@ -176,6 +184,11 @@ mod tests {
                 arguments.extend(value);
                 if value.is_none() {
                     arguments = vec!["--compute", "--orchestrator"];
+                }
+                match *flag {
+                    "--tlscert" => arguments.extend(["--tlskey", "/x"]),
+                    "--tlskey" => arguments.extend(["--tlscert", "/x"]),
+                    _ => {}
                 }
                 let loaded = load(&overrides(&arguments), &env()).unwrap();
                 let origin = loaded.origin(key.path).unwrap();

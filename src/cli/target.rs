@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::{CliError, Exit};
+use super::trust::Trust;
 
 /// Port of the API where none is named.
 const DEFAULT_PORT: u16 = 1234;
@@ -29,6 +30,15 @@ pub struct ConnectArgs {
     /// File that holds the API token [env: BACALHAU_API_KEY holds the token itself]
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Speak TLS with the node [env: BACALHAU_API_TLS_USETLS]
+    #[arg(long, global = true)]
+    pub tls: bool,
+    /// Trust the authorities in this file (PEM), and no others [env: BACALHAU_API_TLS_CACERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+    /// Trust any certificate: whoever is in between can read and change everything [env: BACALHAU_API_TLS_INSECURE]
+    #[arg(long, global = true)]
+    pub insecure: bool,
 }
 
 /// A text that is not shown in logs.
@@ -60,7 +70,14 @@ pub struct Target {
     pub is_local: bool,
     /// What goes into `Authorization: Bearer`.
     pub token: Option<Secret>,
+    /// Whose certificates it may have, and those who serve its results.
+    pub trust: Trust,
 }
+
+/// Variables that mean each flag, in Bacalhau 1.9 and before.
+const USE_TLS: [&str; 2] = ["BACALHAU_API_TLS_USETLS", "BACALHAU_API_TLS"];
+const CA_CERT: [&str; 3] = ["BACALHAU_API_TLS_CACERT", "BACALHAU_API_TLS_CAFILE", "BACALHAU_API_CACERT"];
+const INSECURE: [&str; 2] = ["BACALHAU_API_TLS_INSECURE", "BACALHAU_API_INSECURE"];
 
 impl ConnectArgs {
     /// The node that flags, then environment, then defaults name.
@@ -93,18 +110,45 @@ impl ConnectArgs {
                 None => None,
             },
         };
-        let mut target = parse(&host, port).map_err(|why| {
+        let first = |names: &[&str]| names.iter().find_map(|name| Some((name.to_string(), set(name)?)));
+        let on = |flag: bool, names: &[&str]| match first(names) {
+            _ if flag => Ok(true),
+            Some((name, text)) => truth(&text).ok_or_else(|| {
+                CliError::new(Exit::Config, format!("{name}: '{text}' is neither true nor false"))
+            }),
+            None => Ok(false),
+        };
+        let tls = on(self.tls, &USE_TLS)?;
+        let authorities = self.cacert.clone().or_else(|| first(&CA_CERT).map(|(_, path)| path.into()));
+        let trust = match authorities {
+            _ if on(self.insecure, &INSECURE)? => Trust::Anything,
+            Some(path) => Trust::file(&path)?,
+            None => Trust::Public,
+        };
+        let mut target = parse(&host, port, tls).map_err(|why| {
             CliError::new(Exit::Config, format!("API host '{host}': {why}"))
                 .hint("give a name, an address or a URL, e.g. --api-host 192.168.1.20")
         })?;
         target.token = token;
+        target.trust = trust;
         Ok(target)
     }
 }
 
-/// `host`, `host:port`, `[v6]:port` or a URL, with the port to use where the text has none.
-fn parse(text: &str, port: Option<u16>) -> Result<Target, &'static str> {
+/// As Go reads it.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// `host`, `host:port`, `[v6]:port` or a URL, with the port to use where the text has none, and whether to speak TLS
+/// where it does not say.
+fn parse(text: &str, port: Option<u16>, tls: bool) -> Result<Target, &'static str> {
     let (scheme, rest) = match text.split_once("://") {
+        None if tls => ("https", text),
         None => ("http", text),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
@@ -129,11 +173,12 @@ fn parse(text: &str, port: Option<u16>) -> Result<Target, &'static str> {
         "::" => "::1",
         other => other,
     };
-    let port = own_port.or(port).unwrap_or(if scheme == "https" { 443 } else { DEFAULT_PORT });
+    let web = scheme == "https" && text.contains("://");
+    let port = own_port.or(port).unwrap_or(if web { 443 } else { DEFAULT_PORT });
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let address = format!("{bracketed}:{port}");
     let base = format!("{scheme}://{address}{}", path.trim_end_matches('/'));
-    Ok(Target { base, address, is_local: is_loopback(host), token: None })
+    Ok(Target { base, address, is_local: is_loopback(host), token: None, trust: Trust::Public })
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
@@ -198,16 +243,19 @@ mod tests {
             ("localhost", None, "http://localhost:1234", true),
         ];
         for (host, port, base, local) in table {
-            let target = parse(host, port).unwrap();
+            let target = parse(host, port, false).unwrap();
             assert_eq!((target.base.as_str(), target.is_local), (base, local), "{host}");
         }
         if cfg!(feature = "tls") {
-            assert_eq!(parse("https://board.example", None).unwrap().base, "https://board.example:443");
-            assert_eq!(parse("https://board.example", Some(8443)).unwrap().address, "board.example:8443");
+            let base = |text, port, tls| parse(text, port, tls).unwrap().base;
+            assert_eq!(base("https://board.example", None, false), "https://board.example:443");
+            assert_eq!(base("https://board.example", Some(8443), true), "https://board.example:8443");
+            assert_eq!(base("board.example", None, true), "https://board.example:1234");
+            assert_eq!(base("http://board.example", None, true), "http://board.example:1234");
         }
         for bad in ["", "ftp://x", "a b", "http://", "x:0", "x:99999", "[::1", "u@h", "h?q", "a\nb", "[::1]x"]
         {
-            assert!(parse(bad, None).is_err(), "{bad:?}");
+            assert!(parse(bad, None, false).is_err(), "{bad:?}");
         }
     }
 
@@ -223,8 +271,29 @@ mod tests {
         assert_eq!(target.address, "from-env:77");
         assert_eq!(target.token.as_ref().unwrap().reveal(), "key");
         assert!(!format!("{target:?}").contains("key"));
-        let args = ConnectArgs { api_host: Some("flag".into()), api_port: Some(5), token_file: None };
+        let args = ConnectArgs { api_host: Some("flag".into()), api_port: Some(5), ..ConnectArgs::default() };
         assert_eq!(args.target(&env).unwrap().address, "flag:5");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn trust_is_that_of_flags_and_environment() {
+        let with = |names: &'static [(&str, &str)]| {
+            move |name: &str| names.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        };
+        let target = ConnectArgs::default()
+            .target(&with(&[("BACALHAU_API_TLS_USETLS", "true"), ("BACALHAU_API_INSECURE", "1")]))
+            .unwrap();
+        assert_eq!((target.base.as_str(), target.trust), ("https://127.0.0.1:1234", Trust::Anything));
+        let target = ConnectArgs { tls: true, insecure: true, ..ConnectArgs::default() };
+        assert_eq!(target.target(&|_| None).unwrap().trust, Trust::Anything);
+        for (path, wanted) in [("/nonexistent/ca.pem", "cannot read"), ("/dev/null", "holds no certificate")]
+        {
+            let args = ConnectArgs { cacert: Some(path.into()), ..ConnectArgs::default() };
+            let error = args.target(&|_| None).unwrap_err();
+            assert_eq!(error.exit(), Exit::Config);
+            assert!(format!("{error:?}").contains(wanted), "{error:?}");
+        }
     }
 
     #[test]
@@ -234,6 +303,9 @@ mod tests {
         assert_eq!(error.exit(), Exit::Config);
         let split = |name: &str| (name == "BACALHAU_API_KEY").then(|| "a\r\nEvil: 1".to_owned());
         assert_eq!(ConnectArgs::default().target(&split).unwrap_err().exit(), Exit::Config);
+        let odd = |name: &str| (name == "BACALHAU_API_TLS_USETLS").then(|| "yes".to_owned());
+        let error = ConnectArgs::default().target(&odd).unwrap_err();
+        assert!(format!("{error:?}").contains("USETLS: 'yes'"), "{error:?}");
         let none = |_: &str| None;
         let args = ConnectArgs { token_file: Some("/nonexistent/token".into()), ..ConnectArgs::default() };
         assert_eq!(args.target(&none).unwrap_err().exit(), Exit::Config);

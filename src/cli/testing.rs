@@ -160,7 +160,7 @@ impl Server {
         ConnectArgs {
             api_host: Some(self.address.ip().to_string()),
             api_port: Some(self.address.port()),
-            token_file: None,
+            ..ConnectArgs::default()
         }
     }
 

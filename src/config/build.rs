@@ -12,7 +12,7 @@ use super::report::{Finding, Findings, Origin};
 use super::rules;
 use super::settings::{
     Admission, Api, Compute, Disabled, Inputs, JobDefaults, LocalPublisher, NameProvider, Node, Results,
-    Settings, Store, StorePlace, TypeDefaults,
+    Settings, Store, StorePlace, TlsFiles, TypeDefaults,
 };
 use super::values::{Advertise, Host, LocalPath, Scale, Secret};
 use crate::model::{Bytes, EvictFirst, MilliCpu, NodeId, ResourceRequest};
@@ -61,6 +61,13 @@ impl Values {
         match self.value(path) {
             Value::Path(path) => path.clone(),
             _ => PathBuf::new(),
+        }
+    }
+
+    fn set_path(&self, path: &str) -> Option<PathBuf> {
+        match self.value(path) {
+            Value::Path(path) => Some(path.clone()),
+            _ => None,
         }
     }
 
@@ -139,6 +146,8 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
             port: values.port("API.Port"),
             token: token(values, mode, findings),
             allowed_hosts: values.list("API.AllowedHosts"),
+            tls: tls(values, findings),
+            token_file: values.set_path("API.Auth.TokenFile"),
         },
         compute: compute(values),
         admission: Admission {
@@ -261,6 +270,8 @@ fn results(values: &Values) -> Results {
             Some("fetched") => EvictFirst::Fetched,
             _ => EvictFirst::Oldest,
         },
+        download_rate: values.size("Results.DownloadRate").unwrap_or(Bytes::ZERO),
+        download_rate_per_client: values.size("Results.DownloadRatePerClient").unwrap_or(Bytes::ZERO),
         compression_level: u8::try_from(values.count("Results.CompressionLevel")).unwrap_or(9),
         pack_threads: u8::try_from(values.count("Results.PackThreads")).unwrap_or(0),
     }
@@ -284,13 +295,32 @@ fn log_level(values: &Values) -> log::LevelFilter {
     }
 }
 
+/// The certificate's files: both or neither.
+fn tls(values: &Values, findings: &mut Findings) -> Option<TlsFiles> {
+    let (cert, key) = ("API.TLS.CertFile", "API.TLS.KeyFile");
+    let (set, other) = match (values.set_path(cert), values.set_path(key)) {
+        (Some(certificate), Some(key)) if cfg!(feature = "tls") => {
+            return Some(TlsFiles { certificate, key });
+        }
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            let message = "this codling was built without TLS";
+            let hint = "put a reverse proxy before it, or use a full build";
+            findings.push(Finding::error(cert, &values.origin(cert), message).hint(hint));
+            return None;
+        }
+        (Some(_), None) => (cert, key),
+        (None, Some(_)) => (key, cert),
+    };
+    let message = format!("{other} is not set, and one is of no use without the other");
+    findings.push(Finding::error(set, &values.origin(set), message));
+    None
+}
+
 /// The token itself, or what stands in its file.
 fn token(values: &Values, mode: Mode, findings: &mut Findings) -> Option<Secret> {
     let (key, file) = ("API.Auth.Token", "API.Auth.TokenFile");
-    let from_file = match values.value(file) {
-        Value::Path(path) => Some(path),
-        _ => None,
-    };
+    let from_file = values.set_path(file);
     let token = match values.value(key) {
         Value::Token(token) => Some(token.clone()),
         _ => None,
@@ -302,7 +332,7 @@ fn token(values: &Values, mode: Mode, findings: &mut Findings) -> Option<Secret>
             findings.push(Finding::error(file, &origin, message).hint("keep one of them"));
             Some(token)
         }
-        (None, Some(path)) if mode == Mode::Start => match read_token(path) {
+        (None, Some(path)) if mode == Mode::Start => match read_token(&path) {
             Ok((token, private)) => {
                 if !private {
                     let message = format!("others can read {}", path.display());
@@ -320,7 +350,10 @@ fn token(values: &Values, mode: Mode, findings: &mut Findings) -> Option<Secret>
 }
 
 /// The token of a file, and whether its owner alone can read it.
-fn read_token(path: &Path) -> Result<(Secret, bool), String> {
+///
+/// # Errors
+/// The file cannot be read, or holds no token. The message does not repeat what it holds.
+pub fn read_token(path: &Path) -> Result<(Secret, bool), String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode();

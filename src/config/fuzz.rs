@@ -61,8 +61,7 @@ pub(crate) fn addresses(data: &[u8]) {
     }
     if let Ok(secret) = Secret::parse(text) {
         assert!(secret.matches(text.trim()));
-        // A very short one may be in any text.
-        assert!(secret.is_weak() || !format!("{secret:?}").contains(secret.expose()));
+        assert_eq!(format!("{secret:?}"), "(set)");
     }
     if let Ok(bytes) = units::parse_bytes(text) {
         let _ = bytes.to_string();

@@ -23,13 +23,14 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use build::read_token;
 pub use env::{Env, FakeEnv, ProcessEnv};
 pub use load::{Loaded, Row, check, list, load, read};
 pub use report::{ConfigError, Finding, MAX_FINDINGS, Origin, Severity};
 pub use resolve::{Resolved, resolve};
 pub use settings::{
     Admission, Api, Compute, Disabled, Inputs, JobDefaults, LocalPublisher, NameProvider, Node, Results,
-    Settings, Store, StorePlace, TypeDefaults,
+    Settings, Store, StorePlace, TlsFiles, TypeDefaults,
 };
 pub use source::{CliOverrides, CliSetting};
 pub use tree::{MAX_BRACKETS, MAX_FILE, MAX_NODES};

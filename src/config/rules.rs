@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::build::Mode;
 use super::load::Values;
-use super::report::{Finding, Findings};
+use super::report::{Finding, Findings, Origin};
 use super::settings::{Settings, StorePlace};
 use super::values::{Advertise, Host, Scale, Secret, clip};
 use crate::model::Bytes;
@@ -48,6 +48,15 @@ fn sockets(values: &Values, settings: &Settings, mode: Mode, findings: &mut Find
         let key = if values.is_default("API.Auth.Token") { "API.Auth.TokenFile" } else { "API.Auth.Token" };
         let weak = Finding::warning(key, &values.origin(key), "the token is short enough to be guessed");
         findings.push(weak.hint("take 16 characters or more, e.g. of `openssl rand -hex 32`"));
+    }
+    if let Origin::Flag(_) = values.origin("API.Auth.Token") {
+        let key = "API.Auth.Token";
+        let shown = Finding::warning(
+            key,
+            &values.origin(key),
+            "everybody on this machine sees it in the list of processes",
+        );
+        findings.push(shown.hint("set API.Auth.TokenFile, or BACALHAU_API_AUTH_TOKEN in the environment"));
     }
     let publisher = &settings.publisher;
     unreachable_results(values, settings, findings);

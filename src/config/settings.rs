@@ -69,6 +69,19 @@ pub struct Api {
     pub token: Option<Secret>,
     /// `API.AllowedHosts`: names besides its own by which an API without a token lets itself be called. Lower case.
     pub allowed_hosts: Vec<String>,
+    /// `API.Auth.TokenFile`, if the token came from there.
+    pub token_file: Option<PathBuf>,
+    /// `API.TLS.CertFile` and `API.TLS.KeyFile`, if API and results are to speak TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where a certificate is. Both absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// What jobs may use in all, and each of them.
@@ -202,6 +215,10 @@ pub struct Results {
     pub compression_level: u8,
     /// `Results.PackThreads`: threads that compress a result, 1 to 8; 0 leaves it to the machine.
     pub pack_threads: u8,
+    /// `Results.DownloadRate`: bytes a second, zero being no limit.
+    pub download_rate: Bytes,
+    /// `Results.DownloadRatePerClient`: the same for each address.
+    pub download_rate_per_client: Bytes,
 }
 
 /// Where jobs and executions are recorded.

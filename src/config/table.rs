@@ -81,6 +81,19 @@ const API: &[Key] = &[
         .secret(),
     key("API.Auth.TokenFile", Kind::Path, "", "file that holds the token, so that no setting does")
         .env(&["BACALHAU_API_AUTH_TOKEN_FILE"]),
+    key(
+        "API.TLS.CertFile",
+        Kind::Path,
+        "",
+        "certificate in PEM form, with its chain: API and results speak TLS",
+    )
+    .env(&["BACALHAU_TLS_CERT"])
+    .old(&[same("Node.ServerAPI.TLS.ServerCertificate")])
+    .flags(&["--tlscert"]),
+    key("API.TLS.KeyFile", Kind::Path, "", "private key of the certificate, in PEM form")
+        .env(&["BACALHAU_TLS_KEY"])
+        .old(&[same("Node.ServerAPI.TLS.ServerKey")])
+        .flags(&["--tlskey"]),
 ];
 
 const COMPUTE: &[Key] = &[
@@ -365,6 +378,18 @@ const RESULTS: &[Key] = &[
         "0",
         "threads that compress a result; 0: as many as the machine has cores, but at most 2",
     ),
+    key(
+        "Results.DownloadRate",
+        ANY_SIZE,
+        "0",
+        "bytes a second of all downloads together; 0: as fast as they go",
+    ),
+    key(
+        "Results.DownloadRatePerClient",
+        ANY_SIZE,
+        "0",
+        "bytes a second of one address's downloads (all those behind one proxy are one); 0: no limit of its own",
+    ),
 ];
 
 /// Words for the kinds of store, `boltdb` being the old name of the durable one.
@@ -426,6 +451,8 @@ const LOGGING: &[Key] = &[key(
 )
 .env(&["LOG_LEVEL"])
 .flags(&["--log-level"])];
+
+pub(super) const ANY_SIZE: Kind = Kind::Size(Bytes::ZERO, MOST);
 
 /// No bound but that of the number.
 pub(super) const MOST: Bytes = Bytes(u64::MAX);

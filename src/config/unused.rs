@@ -2,12 +2,13 @@
 
 use super::keys::{How, Key, Old, key, same, unused};
 use super::kind::Kind;
-use super::table::MOST;
-use crate::model::Bytes;
+use super::table::ANY_SIZE;
 
 /// Why keys of other roles and services do nothing.
 const ONE_BOARD: &str = "this node runs its own orchestrator and joins no other";
-const NO_TLS: &str = "the API speaks plain HTTP; put a reverse proxy before it";
+const OWN_CERTIFICATE: &str = "give a certificate of your own with API.TLS.CertFile and API.TLS.KeyFile";
+const CLIENT_TLS: &str = "it is for commands (--tls, --cacert, --insecure, or BACALHAU_API_TLS_* in their \
+                          environment); a node speaks TLS if API.TLS.CertFile and API.TLS.KeyFile are set";
 const NO_DOCKER: &str = "there is no Docker engine";
 const NO_IPFS: &str = "there is no IPFS";
 const NO_S3: &str = "there is no S3 publisher";
@@ -17,7 +18,6 @@ const OWN_TOKEN: &str = "the API is protected by API.Auth.Token alone";
 const CLIENT: &str =
     "commands find their node by --api-host and --api-port, or BACALHAU_API_HOST and BACALHAU_API_PORT";
 
-const ANY_SIZE: Kind = Kind::Size(Bytes::ZERO, MOST);
 const NUMBER: Kind = Kind::Count(0, u32::MAX as u64);
 
 /// Of 1.9.
@@ -28,14 +28,12 @@ pub(super) const NEW: &[Key] = &[
         .moot()
         .old(&[Old { path: "Update.SkipChecks", how: How::ZeroIfTrue }, same("Update.CheckFrequency")]),
     unused("FeatureFlags", Kind::Any, ""),
-    unused("API.TLS.CertFile", Kind::Path, NO_TLS).old(&[same("Node.ServerAPI.TLS.ServerCertificate")]),
-    unused("API.TLS.KeyFile", Kind::Path, NO_TLS).old(&[same("Node.ServerAPI.TLS.ServerKey")]),
-    unused("API.TLS.CAFile", Kind::Path, NO_TLS).old(&[same("Node.ClientAPI.ClientTLS.CACert")]),
-    unused("API.TLS.UseTLS", Kind::Bool, NO_TLS).old(&[same("Node.ClientAPI.ClientTLS.UseTLS")]),
-    unused("API.TLS.Insecure", Kind::Bool, NO_TLS).old(&[same("Node.ClientAPI.ClientTLS.Insecure")]),
-    unused("API.TLS.SelfSigned", Kind::Bool, NO_TLS).old(&[same("Node.ServerAPI.TLS.SelfSigned")]),
-    unused("API.TLS.AutoCert", Kind::Text, NO_TLS).old(&[same("Node.ServerAPI.TLS.AutoCert")]),
-    unused("API.TLS.AutoCertCachePath", Kind::Path, NO_TLS)
+    unused("API.TLS.CAFile", Kind::Path, CLIENT_TLS).old(&[same("Node.ClientAPI.ClientTLS.CACert")]),
+    unused("API.TLS.UseTLS", Kind::Bool, CLIENT_TLS).old(&[same("Node.ClientAPI.ClientTLS.UseTLS")]),
+    unused("API.TLS.Insecure", Kind::Bool, CLIENT_TLS).old(&[same("Node.ClientAPI.ClientTLS.Insecure")]),
+    unused("API.TLS.SelfSigned", Kind::Bool, OWN_CERTIFICATE).old(&[same("Node.ServerAPI.TLS.SelfSigned")]),
+    unused("API.TLS.AutoCert", Kind::Text, OWN_CERTIFICATE).old(&[same("Node.ServerAPI.TLS.AutoCert")]),
+    unused("API.TLS.AutoCertCachePath", Kind::Path, OWN_CERTIFICATE)
         .old(&[same("Node.ServerAPI.TLS.AutoCertCachePath"), same("Node.ClientAPI.TLS.AutoCertCachePath")]),
     unused("API.Auth.Methods", Kind::Any, OWN_TOKEN).old(&[same("Auth.Methods")]),
     unused("API.Auth.AccessPolicyPath", Kind::Path, OWN_TOKEN).old(&[same("Auth.AccessPolicyPath")]),
@@ -137,7 +135,7 @@ pub(super) const OLD: &[Key] = &[
     unused("Node.ClientAPI.Host", Kind::Text, CLIENT),
     unused("Node.ClientAPI.Port", Kind::Port, CLIENT),
     unused("Node.ClientAPI.TLS", Kind::Any, CLIENT),
-    unused("Node.ServerAPI.ClientTLS", Kind::Any, NO_TLS),
+    unused("Node.ServerAPI.ClientTLS", Kind::Any, OWN_CERTIFICATE),
     unused("Node.ComputeStoragePath", Kind::Path, "inputs and outputs are in <DataDir>/scratch"),
     unused("Node.ExecutorPluginPath", Kind::Path, ""),
     unused("Node.IPFS.PrivateInternal", Kind::Bool, NO_IPFS),

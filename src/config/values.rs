@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Bytes, MilliCpu, units};
+use crate::model::{Bytes, MilliCpu, Sha256, units};
 
 /// An amount, or a part of whatever there is of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,9 +78,12 @@ pub fn parse_scale<T>(
     }
 }
 
-/// A text that is never printed.
+/// A token that others must show. Only its digest is kept: what is not there cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret {
+    digest: Sha256,
+    weak: bool,
+}
 
 impl Secret {
     /// Shortest and longest token that is taken, in bytes.
@@ -109,27 +112,22 @@ impl Secret {
                 Self::LENGTHS.end()
             )));
         }
-        Ok(Self(text.into()))
+        Ok(Self { digest: Sha256::of(text.as_bytes()), weak: text.len() < Self::SAFE })
     }
 
     /// Whether it is short enough to be guessed.
     #[must_use]
     pub const fn is_weak(&self) -> bool {
-        self.0.len() < Self::SAFE
+        self.weak
     }
 
-    /// The text itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether `given` is it, in a time that tells nothing about where they differ.
+    /// Whether `given` is it. How long that takes tells nothing: neither where they differ, nor how long the token
+    /// is, since digests of one length are compared, all of them.
     #[must_use]
     pub fn matches(&self, given: &str) -> bool {
-        let (own, given) = (self.0.as_bytes(), given.as_bytes());
-        let differ = own.iter().zip(given).fold(0, |acc, (a, b)| acc | (a ^ b));
-        own.len() == given.len() && std::hint::black_box(differ) == 0
+        let given = Sha256::of(given.as_bytes());
+        let differ = self.digest.0.iter().zip(given.0).fold(0, |acc, (a, b)| acc | (a ^ b));
+        std::hint::black_box(differ) == 0
     }
 }
 

@@ -18,6 +18,7 @@ use super::limits::LINGERING;
 use super::race::{Won, race};
 use super::refusal::Refusal;
 use super::slots::Slot;
+use super::stream::Stream;
 use super::{Shared, Site};
 
 /// Connections that wait in the kernel to be accepted.
@@ -82,6 +83,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, site: &Rc<Site>, shared: &Rc<Share
     let _ = stream.set_nodelay(true);
     match shared.slots.admit(peer.ip().into(), limits.connections, limits.per_peer) {
         Ok(slot) => {
+            let stream = match Stream::new(stream, shared.tls.as_ref()) {
+                Ok(stream) => stream,
+                Err(error) => return log::error!("{}: TLS does not work: {error}", site.name),
+            };
             let (id, slots) = (slot.id(), shared.slots.clone());
             let conn = Conn::new(Rc::clone(shared), Rc::clone(site), &stream, peer, slot);
             let task = spawn_local(conn.serve(stream));
@@ -94,8 +99,12 @@ fn admit(stream: TcpStream, peer: SocketAddr, site: &Rc<Site>, shared: &Rc<Share
     }
 }
 
-/// Says that there is no room, in one packet, and gives a few of those who hear it the time to read it.
+/// Says that there is no room, in one packet, and gives a few of those who hear it the time to read it. Inside TLS
+/// that would take a handshake, which there is no room for.
 fn turn_away(stream: TcpStream, shared: &Rc<Shared>) {
+    if shared.tls.is_some() {
+        return;
+    }
     let response = Refusal::full("too many connections").response("", false, false);
     if stream.try_write(&response).is_err() || *shared.lingering.borrow() >= LINGERING {
         return;
@@ -103,7 +112,7 @@ fn turn_away(stream: TcpStream, shared: &Rc<Shared>) {
     *shared.lingering.borrow_mut() += 1;
     let shared = Rc::clone(shared);
     spawn_local(async move {
-        linger(stream, shared.limits.linger_time).await;
+        linger(Stream { tcp: stream, tls: None }, shared.limits.linger_time).await;
         *shared.lingering.borrow_mut() -= 1;
     });
 }

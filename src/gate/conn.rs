@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::wire::Code;
 
@@ -17,10 +16,11 @@ use super::courier::Load;
 use super::head::{self, Framing, Head, PASSED};
 use super::inner::{Answer, InnerError, Request};
 use super::limits::{HEAD_BYTES, LINGER_BYTES};
-use super::pace::{Lost, Pace, cut, receive, send};
+use super::pace::{Lost, Pace, cut, receive, receive_plain, send};
 use super::race::{Won, race};
 use super::refusal::{Refusal, reason};
 use super::slots::{Phase, Slot};
+use super::stream::Stream;
 use super::{SITE_FIELD, Shared, Site};
 
 /// Empty lines that are forgiven before a request: some old clients end a body with one.
@@ -76,13 +76,13 @@ impl From<Lost> for End {
 
 impl Conn {
     /// A connection that has just been accepted.
-    pub fn new(shared: Rc<Shared>, site: Rc<Site>, stream: &TcpStream, peer: SocketAddr, slot: Slot) -> Self {
-        let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    pub fn new(shared: Rc<Shared>, site: Rc<Site>, stream: &Stream, peer: SocketAddr, slot: Slot) -> Self {
+        let local = stream.tcp.local_addr().map(|address| address.to_string()).unwrap_or_default();
         Self { shared, site, peer, local, slot, buffer: Vec::new() }
     }
 
     /// Serves it until it ends.
-    pub async fn serve(mut self, mut stream: TcpStream) {
+    pub async fn serve(mut self, mut stream: Stream) {
         for n in 1..=self.shared.limits.requests {
             let last = n == self.shared.limits.requests;
             let head = match self.head(&stream, n == 1).await {
@@ -91,7 +91,7 @@ impl Conn {
             };
             match self.request(stream, &head, last).await {
                 Ok((Next::Request, open)) => stream = open,
-                Ok((Next::Close, _)) => return,
+                Ok((Next::Close, open)) => return open.goodbye(),
                 Ok((Next::Linger, open)) => return self.linger(open).await,
                 Err(None) => return,
                 Err(Some((end, open))) => return self.end(open, end).await,
@@ -100,7 +100,7 @@ impl Conn {
     }
 
     /// Waits for a request's head and reads it.
-    async fn head(&mut self, stream: &TcpStream, first: bool) -> Result<Head, End> {
+    async fn head(&mut self, stream: &Stream, first: bool) -> Result<Head, End> {
         let limits = self.shared.limits;
         let mut empty_lines = 0;
         let mut looked_at = 0;
@@ -139,7 +139,7 @@ impl Conn {
     }
 
     /// Waits for a request to begin. Who waits here has to leave when the room is needed.
-    async fn first_bytes(&mut self, stream: &TcpStream, phase: Phase, time: Duration) -> Result<(), End> {
+    async fn first_bytes(&mut self, stream: &Stream, phase: Phase, time: Duration) -> Result<(), End> {
         let mut stopping = self.shared.stopping.clone();
         let deadline = Instant::now() + time;
         self.slot.phase(phase);
@@ -155,10 +155,10 @@ impl Conn {
     /// Serves one request. The connection comes back unless it is gone.
     async fn request(
         &mut self,
-        stream: TcpStream,
+        stream: Stream,
         head: &Head,
         last: bool,
-    ) -> Result<(Next, TcpStream), Option<(End, TcpStream)>> {
+    ) -> Result<(Next, Stream), Option<(End, Stream)>> {
         let body = match self.checked_body(&stream, head).await {
             Ok(body) => body,
             Err(End::Refused(refusal)) => {
@@ -188,6 +188,12 @@ impl Conn {
         let sent = match answer {
             Ok(answer) => {
                 log::debug!("{} {} {} {}", self.peer, head.method, head.path(), answer.status);
+                // Of the handshake, which the handlers check.
+                if answer.status == 401
+                    && let Err(end) = self.wrong_token(head).await
+                {
+                    return Err(Some((end, stream)));
+                }
                 match answer.send.filter(|send| send.token != 0) {
                     Some(_) => return self.archive(stream, head, answer, keep).await,
                     None => self.answer(&stream, head, &answer, keep).await,
@@ -202,7 +208,7 @@ impl Conn {
     }
 
     /// Everything that can be said against a request before its body is there, then the body.
-    async fn checked_body(&mut self, stream: &TcpStream, head: &Head) -> Result<Body, End> {
+    async fn checked_body(&mut self, stream: &Stream, head: &Head) -> Result<Body, End> {
         let rule = (self.site.rules)(head.method, head.path());
         if let Some(origin) = &head.origin
             && !matches!(head.method, "GET" | "HEAD" | "OPTIONS")
@@ -214,8 +220,12 @@ impl Conn {
         }
         if !rule.open
             && let Some(token) = &self.shared.token
-            && !head.authorization.as_deref().and_then(bearer).is_some_and(|given| token.matches(given))
+            && let given = head.authorization.as_deref().and_then(bearer)
+            && !given.is_some_and(|given| token.matches(given))
         {
+            if given.is_some() {
+                self.wrong_token(head).await?;
+            }
             let refusal = Refusal::new(Code::Unauthorized, "this request needs the node's API token");
             let hint = "send it as 'Authorization: Bearer <token>'";
             return Err(Refusal { hint, ..refusal }.into());
@@ -240,9 +250,29 @@ impl Conn {
         Ok(body)
     }
 
+    /// Lets whoever showed a wrong token wait for the answer, as others who do that from there have to. The
+    /// connection takes nobody's place meanwhile.
+    async fn wrong_token(&self, head: &Head) -> Result<(), End> {
+        let (path, now) = (head.path(), self.shared.started.elapsed());
+        log::warn!("{} {} {path}: a wrong API token", self.peer, head.method);
+        let wait = self.shared.attempts.borrow_mut().wrong(self.peer.ip().into(), now);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let mut stopping = self.shared.stopping.clone();
+        self.slot.phase(Phase::Idle);
+        let over = race(stopping.wait_for(|stopping| *stopping), self.slot.must_leave());
+        let waited = race(over, sleep(wait)).await;
+        self.slot.phase(Phase::Moving);
+        match waited {
+            Won::First(_) => Err(End::Quiet),
+            Won::Second(()) => Ok(()),
+        }
+    }
+
     async fn counted_body(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         length: u64,
         body: &mut Body,
         pace: &mut Pace,
@@ -263,7 +293,7 @@ impl Conn {
 
     async fn chunked_body(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         limit: u64,
         body: &mut Body,
         pace: &mut Pace,
@@ -281,7 +311,7 @@ impl Conn {
         }
     }
 
-    async fn more_body(&mut self, stream: &TcpStream, pace: &mut Pace) -> Result<(), End> {
+    async fn more_body(&mut self, stream: &Stream, pace: &mut Pace) -> Result<(), End> {
         match receive(stream, &mut self.buffer, pace.deadline()).await {
             Ok(n) => {
                 pace.moved(n);
@@ -306,7 +336,7 @@ impl Conn {
         text
     }
 
-    async fn answer(&self, stream: &TcpStream, head: &Head, answer: &Answer, keep: bool) -> Result<(), Lost> {
+    async fn answer(&self, stream: &Stream, head: &Head, answer: &Answer, keep: bool) -> Result<(), Lost> {
         let mut response = response_head(answer, keep);
         let body = if head.method == "HEAD" { &[] } else { answer.body.bytes() };
         let mut pace = Pace::of_body(&self.shared.limits);
@@ -321,11 +351,11 @@ impl Conn {
     /// Hands the connection to the courier and waits until it comes back.
     async fn archive(
         &mut self,
-        stream: TcpStream,
+        stream: Stream,
         head: &Head,
         answer: Answer,
         keep: bool,
-    ) -> Result<(Next, TcpStream), Option<(End, TcpStream)>> {
+    ) -> Result<(Next, Stream), Option<(End, Stream)>> {
         let parcel = answer.send.and_then(|send| Some((send, self.shared.parcels.take(send.token)?)));
         let Ok(_turn) = self.shared.downloads.try_acquire() else {
             let refusal = Refusal::full("as many downloads as this node takes are under way");
@@ -335,13 +365,14 @@ impl Conn {
                 Err(lost) => Err(Some((lost.into(), stream))),
             };
         };
-        let (Some((send, parcel)), Ok(stream)) = (parcel, stream.into_std()) else {
+        let (Some((send, parcel)), Ok(stream)) = (parcel, stream.detach()) else {
             log::error!("a handler's file is not there");
             return Err(None);
         };
         let (back, returned) = oneshot::channel();
         let load = Load {
             stream,
+            peer: self.peer.ip().into(),
             head: response_head(&answer, keep),
             file: parcel.file,
             offset: send.offset,
@@ -353,7 +384,7 @@ impl Conn {
         if self.shared.courier.send(load).is_err() {
             return Err(None);
         }
-        let stream = returned.await.ok().and_then(|stream| TcpStream::from_std(stream).ok());
+        let stream = returned.await.ok().and_then(|stream| Stream::attach(stream).ok());
         match stream {
             Some(stream) if keep => Ok((Next::Request, stream)),
             Some(stream) => Ok((Next::Close, stream)),
@@ -361,22 +392,16 @@ impl Conn {
         }
     }
 
-    async fn refuse(
-        &self,
-        stream: &TcpStream,
-        head: &Head,
-        refusal: &Refusal,
-        keep: bool,
-    ) -> Result<(), Lost> {
+    async fn refuse(&self, stream: &Stream, head: &Head, refusal: &Refusal, keep: bool) -> Result<(), Lost> {
         let (peer, path, status) = (self.peer, head.path(), refusal.code.status());
         log::debug!("{peer} {} {path} {status}: {}", head.method, refusal.message);
         let response = refusal.response(head.field("X-Request-ID"), keep, head.method == "HEAD");
         send(stream, &response, &mut Pace::of_body(&self.shared.limits)).await
     }
 
-    async fn end(&self, stream: TcpStream, end: End) {
+    async fn end(&self, stream: Stream, end: End) {
         match end {
-            End::Quiet => {}
+            End::Quiet => stream.goodbye(),
             End::Slow => cut(stream),
             End::Refused(refusal) => {
                 log::debug!("{} {}: {}", self.peer, refusal.code.status(), refusal.message);
@@ -389,13 +414,16 @@ impl Conn {
         }
     }
 
-    async fn linger(&self, stream: TcpStream) {
+    async fn linger(&self, stream: Stream) {
         linger(stream, self.shared.limits.linger_time).await;
     }
 }
 
-/// Reads on for a while: closing with bytes unread would make the kernel throw away the answer, too.
-pub async fn linger(mut stream: TcpStream, time: Duration) {
+/// Reads on for a while: closing with bytes unread would make the kernel throw away the answer, too. What comes
+/// is not even decrypted.
+pub async fn linger(stream: Stream, time: Duration) {
+    stream.goodbye();
+    let mut stream = stream.tcp;
     let read_on = async {
         let mut left = LINGER_BYTES;
         let mut buffer = Vec::new();
@@ -404,7 +432,7 @@ pub async fn linger(mut stream: TcpStream, time: Duration) {
         }
         while left > 0 {
             buffer.clear();
-            match receive(&stream, &mut buffer, Instant::now() + time).await {
+            match receive_plain(&stream, &mut buffer, Instant::now() + time).await {
                 Ok(n) => left = left.saturating_sub(n),
                 Err(_) => return,
             }

@@ -59,6 +59,10 @@ pub struct Limits {
     pub grace_time: Duration,
     /// Bytes a second that a body must make on average after the grace. Archives are exempt: links in the field are bad.
     pub rate: u64,
+    /// Bytes a second of all downloads together; 0: as fast as they go.
+    pub download_rate: u64,
+    /// Bytes a second of one peer's downloads; 0: as fast as they go.
+    pub client_rate: u64,
     /// Until the handlers have answered.
     pub answer_time: Duration,
     /// Reading on after a refusal, so that the peer gets to see it.
@@ -80,6 +84,8 @@ impl Default for Limits {
             stall_time: Duration::from_secs(30),
             grace_time: Duration::from_secs(30),
             rate: 4 << 10,
+            download_rate: 0,
+            client_rate: 0,
             answer_time: Duration::from_secs(60),
             linger_time: Duration::from_secs(2),
             accept_pause: Duration::from_millis(100),

@@ -4,10 +4,11 @@
 //! slow ones, heads and bodies that are too large or can be read in two ways, a node without file descriptors.
 //! What is left goes, one request at a time on each of a fixed number of connections, to tiny_http on a Unix
 //! socket; its answers are held whole before they are sent, so that a slow reader keeps no handler waiting.
-//! Archives are sent by a thread of their own with sendfile(2), on a handler's [`Instruction`].
+//! Archives are sent by a thread of their own, with sendfile(2) or through TLS, on a handler's [`Instruction`].
 
 mod accept;
 mod body;
+mod bucket;
 mod chunked;
 mod conn;
 mod courier;
@@ -19,8 +20,16 @@ pub mod limits;
 mod pace;
 mod parcels;
 mod race;
+mod rates;
 mod refusal;
 mod slots;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/none.rs"]
+mod tls;
+mod token;
 
 use std::cell::RefCell;
 use std::io;
@@ -30,19 +39,20 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use accept::bind;
 pub use inner::InnerAddress;
 pub use limits::Limits;
 pub use parcels::{INSTRUCTION, Instruction, Parcel, Parcels, Sent};
-
-use crate::config::Secret;
+pub use tls::{Tls, TlsError};
+pub use token::Token;
 
 use body::Budget;
 use courier::{Courier, Load};
 use inner::Inner;
 use slots::Slots;
+use token::Attempts;
 
 /// The internal header field that tells the handlers which site was asked. Nobody outside can send it in.
 pub const SITE_FIELD: &str = "X-Codling-Site";
@@ -77,7 +87,9 @@ pub struct GateSettings {
     /// Where the handlers put files.
     pub parcels: Parcels,
     /// The API's token, if it has one.
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
+    /// The certificate, if all sites speak TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What all connections share.
@@ -88,7 +100,10 @@ struct Shared {
     parcels: Parcels,
     courier: mpsc::UnboundedSender<Load>,
     downloads: Semaphore,
-    token: Option<Secret>,
+    token: Option<Token>,
+    tls: Option<Tls>,
+    attempts: RefCell<Attempts>,
+    started: Instant,
     slots: Slots,
     stopping: watch::Receiver<bool>,
     /// Connections that were turned away and may still read why.
@@ -109,7 +124,7 @@ pub struct Gate {
 /// # Errors
 /// A socket cannot be watched, or the courier's thread cannot be started.
 pub fn open(settings: GateSettings) -> io::Result<Gate> {
-    let GateSettings { limits, sites, inner, parcels, token } = settings;
+    let GateSettings { limits, sites, inner, parcels, token, tls } = settings;
     let courier = Courier::start(limits)?;
     let (stopping, seen) = watch::channel(false);
     let budget = Budget::new(limits.bodies);
@@ -123,6 +138,9 @@ pub fn open(settings: GateSettings) -> io::Result<Gate> {
         courier: courier.sender(),
         downloads: Semaphore::new(limits.downloads),
         token,
+        tls,
+        attempts: RefCell::default(),
+        started: Instant::now(),
         slots: slots.clone(),
         stopping: seen,
         lingering: RefCell::new(0),

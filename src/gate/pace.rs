@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::limits::Limits;
+use super::stream::Stream;
 
 /// Why a peer is no longer served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,19 @@ impl Pace {
 }
 
 /// Waits for bytes until `deadline` and appends some to `buffer`.
-pub async fn receive(stream: &TcpStream, buffer: &mut Vec<u8>, deadline: Instant) -> Result<usize, Lost> {
+pub async fn receive(stream: &Stream, buffer: &mut Vec<u8>, deadline: Instant) -> Result<usize, Lost> {
+    match &stream.tls {
+        None => receive_plain(&stream.tcp, buffer, deadline).await,
+        Some(tls) => tls.receive(&stream.tcp, buffer, deadline).await,
+    }
+}
+
+/// The same for a socket as it is.
+pub async fn receive_plain(
+    stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    deadline: Instant,
+) -> Result<usize, Lost> {
     const STEP: usize = 4 << 10;
     loop {
         match timeout_at(deadline, stream.readable()).await {
@@ -71,7 +84,14 @@ pub async fn receive(stream: &TcpStream, buffer: &mut Vec<u8>, deadline: Instant
 }
 
 /// Sends all of `bytes`.
-pub async fn send(stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+pub async fn send(stream: &Stream, bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+    match &stream.tls {
+        None => send_plain(&stream.tcp, bytes, pace).await,
+        Some(tls) => tls.send(&stream.tcp, bytes, pace).await,
+    }
+}
+
+async fn send_plain(stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(0) => return Err(Lost::Gone),
@@ -93,7 +113,7 @@ pub async fn send(stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> Resu
 }
 
 /// Ends a connection in a way that its peer notices, and that leaves nothing of it in the kernel.
-pub fn cut(stream: TcpStream) {
+pub fn cut(stream: Stream) {
     // If this fails the connection is gone already.
-    let _ = stream.set_zero_linger();
+    let _ = stream.tcp.set_zero_linger();
 }

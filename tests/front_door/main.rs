@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, and prints the log of its node"
 )]
 
+mod access;
 mod addresses;
 mod attack;
 mod bad_input;
@@ -26,3 +27,5 @@ mod scheduling;
 mod service;
 mod serving;
 mod stop;
+#[cfg(feature = "tls")]
+mod tls;

@@ -132,7 +132,7 @@ impl Node {
 
     /// The command line against this node, to be started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let (host, port) = self.api.strip_prefix("http://").unwrap().rsplit_once(':').unwrap();
+        let (host, port) = self.api.split_once("://").unwrap().1.rsplit_once(':').unwrap();
         let mut command = Command::new(CODLING);
         command.args(args).env("BACALHAU_API_HOST", host).env("BACALHAU_API_PORT", port);
         command.stdin(Stdio::null());

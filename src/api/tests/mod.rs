@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::archive::PackOptions;
-use crate::config::Advertise;
+use crate::config::{Advertise, Secret};
 use crate::gate::testing::{Answered, Client, PATIENCE};
 use crate::gate::{self, GateSettings, InnerAddress, Limits, Parcels, Site, bind};
 use crate::model::{
@@ -150,7 +150,7 @@ impl World {
             stopped: Arc::clone(&stopped),
             refuse: Arc::clone(&refuse),
         };
-        let token = token.map(|token| Secret::parse(token).unwrap());
+        let token = token.map(|token| Token::new(Secret::parse(token).unwrap()));
         let app = Arc::new(App {
             node: Box::new(core),
             jobs: stores.jobs.clone(),
@@ -196,6 +196,7 @@ impl World {
             inner: inner.clone(),
             parcels: app.parcels.clone(),
             token,
+            tls: None,
         };
         let handlers_app = Arc::clone(&app);
         let (breaker, breakers) = std::sync::mpsc::channel();

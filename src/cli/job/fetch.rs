@@ -15,6 +15,7 @@ use crate::cli::Context;
 use crate::cli::client::{Cause, ClientError, cause, no_connection, no_such_host, refusal};
 use crate::cli::progress::Bar;
 use crate::cli::target::is_loopback;
+use crate::cli::trust::{Trouble, Trust, trouble};
 use crate::model::{Bytes, Sha256};
 
 mod headers;
@@ -160,15 +161,16 @@ pub struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    /// Nothing is sent yet. No token of the API goes to the servers of results: they may be anybody's.
-    pub fn new(context: &'a Context<'a>) -> Self {
+    /// Nothing is sent yet; servers are trusted as the node's API is. No token of the API goes to the servers of results: they may be anybody's.
+    pub fn new(context: &'a Context<'a>, trust: &Trust) -> Self {
         let config = || {
-            Agent::config_builder()
+            let config = Agent::config_builder()
                 .http_status_as_error(false)
                 .timeout_connect(Some(CONNECT))
                 .timeout_recv_response(Some(STALLED))
                 .timeout_per_read(Some(STALLED))
-                .user_agent(concat!("codling/", env!("CARGO_PKG_VERSION")))
+                .user_agent(concat!("codling/", env!("CARGO_PKG_VERSION")));
+            trust.of(config)
         };
         Self {
             context,
@@ -249,6 +251,10 @@ impl<'a> Fetcher<'a> {
             Ok(response) => response,
             Err(ureq::Error::BadUri(why)) => return Err(FetchError::BadUrl(why)),
             Err(ureq::Error::Http(why)) => return Err(FetchError::BadUrl(why.to_string())),
+            // Trying again brings no other certificate.
+            Err(error) if matches!(trouble(&error), Some(Trouble::Certificate | Trouble::Authority)) => {
+                return Err(FetchError::Unreachable { host: host.to_owned(), source: cause(error) });
+            }
             Err(error) => return Ok(Attempt::Again(error)),
         };
         let headers = response.headers();

@@ -207,7 +207,7 @@ fn fetch_all<'w>(
     client: &Client,
     context: &Context<'_>,
 ) -> (Results<'w>, Failures<'w>) {
-    let fetcher = Fetcher::new(context);
+    let fetcher = Fetcher::new(context, &client.target().trust);
     let (mut got, mut failures) = (Vec::new(), Vec::new());
     for one in wanted {
         match fetch_renewing(&fetcher, one, staging, renew) {

@@ -77,6 +77,8 @@ fn sample(key: &Key) -> (&'static str, &'static [&'static str]) {
     match (key.path, key.kind) {
         ("API.Host", _) => ("0.0.0.0", &["API.Auth.Token=0123456789abcdef"]),
         ("API.Auth.TokenFile", _) => ("", &[]),
+        ("API.TLS.CertFile", _) => ("/t/cert.pem", &["API.TLS.KeyFile=/t/key.pem"]),
+        ("API.TLS.KeyFile", _) => ("/t/key.pem", &["API.TLS.CertFile=/t/cert.pem"]),
         ("NameProvider", _) => ("hostname", &[]),
         ("JobAdmissionControl.Locality", _) => ("local", &[]),
         ("Logging.Level", _) => ("debug", &[]),
@@ -128,7 +130,9 @@ fn every_key_that_does_something_changes_the_settings() {
     for key in all().filter(|key| key.effect == Effect::Full) {
         let (value, besides) = sample(key);
         // One cannot be set by itself, one can only be what it is.
-        if matches!(key.path, "API.Auth.TokenFile" | "Compute.Enabled" | "Orchestrator.Enabled") {
+        if matches!(key.path, "API.Auth.TokenFile" | "Compute.Enabled" | "Orchestrator.Enabled")
+            || key.path.starts_with("API.TLS.") && !cfg!(feature = "tls")
+        {
             continue;
         }
         let mut arguments = vec![format!("{}={value}", key.path)];
@@ -145,6 +149,7 @@ fn every_variable_and_every_old_path_reaches_its_key() {
     for key in all() {
         let (value, _) = sample(key);
         if matches!(key.path, "API.Auth.TokenFile" | "API.Host" | "Compute.Enabled" | "Orchestrator.Enabled")
+            || matches!(key.path, "API.TLS.CertFile" | "API.TLS.KeyFile")
         {
             continue;
         }
@@ -425,8 +430,11 @@ fn an_api_for_others_needs_a_token() {
     let loaded = with(&[], &[("BACALHAU_API_AUTH_TOKEN_FILE", &file)]).unwrap();
     assert!(loaded.warnings.is_empty() && loaded.settings.api.token.is_some());
 
-    let weak = with(&["API.Auth.Token=guess"], &[]).unwrap();
+    let weak = with(&[], &[("BACALHAU_API_AUTH_TOKEN", "guess")]).unwrap();
     assert_eq!(warnings(&weak), ["API.Auth.Token: the token is short enough to be guessed"]);
+    let shown = with(&["API.Auth.Token=0123456789abcdef"], &[]).unwrap();
+    let wanted = "API.Auth.Token: everybody on this machine sees it in the list of processes";
+    assert_eq!(warnings(&shown), [wanted]);
 
     let empty = dir.file("empty", "\n");
     let long = dir.file("long", &"x".repeat(100_000));
@@ -441,6 +449,23 @@ fn an_api_for_others_needs_a_token() {
     let both =
         with(&["API.Auth.Token=0123456789abcdef", &format!("API.Auth.TokenFile={file}")], &[]).unwrap_err();
     assert!(both.to_string().contains("API.Auth.Token is set too"), "{both}");
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let (cert, key) = ("API.TLS.CertFile=/t/cert.pem", "API.TLS.KeyFile=/t/key.pem");
+    for (one, other) in [(cert, "API.TLS.KeyFile"), (key, "API.TLS.CertFile")] {
+        let refused = with(&[one], &[]).unwrap_err().to_string();
+        assert!(refused.contains(&format!("{other} is not set")), "{refused}");
+    }
+    let both = with(&[], &[("BACALHAU_TLS_CERT", "/t/cert.pem"), ("BACALHAU_TLS_KEY", "/t/key.pem")]);
+    if cfg!(feature = "tls") {
+        let tls = both.unwrap().settings.api.tls.unwrap();
+        assert_eq!((tls.certificate, tls.key), ("/t/cert.pem".into(), "/t/key.pem".into()));
+    } else {
+        assert!(both.unwrap_err().to_string().contains("built without TLS"));
+    }
+    assert_eq!(with(&[], &[]).unwrap().settings.api.tls, None);
 }
 
 #[test]
@@ -513,14 +538,15 @@ fn results_that_nobody_can_fetch_are_pointed_out() {
     let says = |arguments: &[&str]| {
         let arguments: Vec<String> = arguments.iter().map(|a| a.replace("L.", local)).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let said = warnings(&with(&arguments, &[]).unwrap());
+        let token = ("BACALHAU_API_AUTH_TOKEN", "0123456789abcdef");
+        let said = warnings(&with(&arguments, &[token]).unwrap());
         assert!(said.len() < 2, "{said:?}");
         said.iter()
             .any(|s| s.contains("L.Bind: results are served on 127.0.0.1 only".trim_start_matches("L.")))
     };
     assert!(says(&["L.Address=board.lan"]));
     assert!(says(&["L.Address=public"]));
-    assert!(says(&["API.Host=0.0.0.0", "API.Auth.Token=0123456789abcdef"]));
+    assert!(says(&["API.Host=0.0.0.0"]));
     assert!(!says(&["L.Address=board.lan", "L.Bind=0.0.0.0"]));
     assert!(!says(&["L.Address=board.lan:80"]));
     assert!(!says(&["L.Address=https://board.lan"]));

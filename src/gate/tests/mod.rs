@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use crate::config::Secret;
+
 use super::testing::{Client, PATIENCE};
 use super::*;
 
@@ -72,7 +74,11 @@ impl Node {
         Self::with(limits, None)
     }
 
-    fn with(limits: Limits, token: Option<Secret>) -> Self {
+    fn with(limits: Limits, token: Option<&str>) -> Self {
+        Self::of(limits, token.map(|token| Token::new(Secret::parse(token).unwrap())))
+    }
+
+    fn of(limits: Limits, token: Option<Token>) -> Self {
         let directory = std::env::temp_dir().join(format!("gate-{}", uuid::Uuid::new_v4()));
         crate::sys::fs::create_private_dir(&directory).unwrap();
         let (socket, archive) = (directory.join("s"), directory.join("archive"));
@@ -95,7 +101,7 @@ impl Node {
         let listeners = vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()];
         let address = listeners[0].local_addr().unwrap();
         let sites = vec![Site { name: "test", listeners, rules }];
-        let settings = GateSettings { limits, sites, inner, parcels, token };
+        let settings = GateSettings { limits, sites, inner, parcels, token, tls: None };
         let (stop, stopped) = oneshot::channel();
         let gate = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

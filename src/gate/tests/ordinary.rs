@@ -104,7 +104,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn the_token_is_needed_where_the_rules_say_so() {
-    let node = Node::with(limits(), Some(Secret::parse("s3cret").unwrap()));
+    let node = Node::with(limits(), Some("s3cret"));
     let with = |path: &str, field: &str| format!("GET {path} HTTP/1.1\r\nHost: node\r\n{field}\r\n");
     let refused = node.connect().ask(with("/x", ""));
     assert_eq!(refused.status, 401);
@@ -164,4 +164,38 @@ fn closing_does_not_wait_for_ever() {
     node.latch.reached(1);
     node.stop(Duration::ZERO);
     assert!(busy.is_over());
+}
+
+#[test]
+fn wrong_tokens_are_answered_more_slowly_and_right_ones_at_once() {
+    let mut node = Node::with(Limits { per_peer: 64, ..limits() }, Some("s3cret"));
+    let ask = |token: &str| format!("GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+    // So many that the last of them waits for half a minute.
+    let mut guessing: Vec<_> = (0..60)
+        .map(|_| {
+            let mut client = node.connect();
+            client.send(ask("guess"));
+            client
+        })
+        .collect();
+    let first = guessing.remove(0).answer(false);
+    assert_eq!(first.status, 401);
+    // They wait, and cost nobody else anything: the right token is answered, from the same address.
+    assert_eq!(node.status(ask("s3cret")), 200);
+    // The node does not wait for them either.
+    node.stop(PATIENCE);
+    let unanswered = guessing.into_iter().map(|mut client| client.rest()).filter(String::is_empty);
+    assert!(unanswered.count() > 0, "somebody was still waiting");
+}
+
+#[test]
+fn a_token_that_is_read_again_counts_for_open_connections_too() {
+    let token = Token::new(Secret::parse("before").unwrap());
+    let node = Node::of(limits(), Some(token.clone()));
+    let ask = |token: &str| format!("GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let mut client = node.connect();
+    assert_eq!(client.ask(ask("before")).status, 200);
+    token.replace(Secret::parse("after").unwrap());
+    assert_eq!(client.ask(ask("after")).status, 200);
+    assert_eq!(client.ask(ask("before")).status, 401);
 }

@@ -26,7 +26,7 @@ fn archive(server: &Server) -> Archive {
 }
 
 fn fetch(archive: &Archive, scratch: &Scratch) -> Result<Fetched, FetchError> {
-    with_context(|context| Fetcher::new(context).fetch(archive, &scratch.0))
+    with_context(|context| Fetcher::new(context, &Trust::Public).fetch(archive, &scratch.0))
 }
 
 /// A server whose script also knows how many requests came before.
