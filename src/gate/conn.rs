@@ -91,7 +91,10 @@ impl Conn {
             };
             match self.request(stream, &head, last).await {
                 Ok((Next::Request, open)) => stream = open,
-                Ok((Next::Close, open)) => return open.goodbye(),
+                Ok((Next::Close, open)) => {
+                    let mut pace = Pace::of_body(&self.shared.limits);
+                    return open.close(&mut pace).await;
+                }
                 Ok((Next::Linger, open)) => return self.linger(open).await,
                 Err(None) => return,
                 Err(Some((end, open))) => return self.end(open, end).await,

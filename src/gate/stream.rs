@@ -5,6 +5,7 @@ use std::net::TcpStream as StdStream;
 
 use tokio::net::TcpStream;
 
+use super::pace::Pace;
 use super::tls::{Session, Tls};
 
 /// An open connection.
@@ -36,6 +37,16 @@ impl Stream {
     pub fn goodbye(&self) {
         if let Some(tls) = &self.tls {
             tls.goodbye(&self.tcp);
+        }
+    }
+
+    /// Closes it after all that was sent. The kernel may have no room yet for the word that this is the end, and
+    /// without it a client cannot tell an end from a cut.
+    pub async fn close(self, pace: &mut Pace) {
+        self.goodbye();
+        if let Some(tls) = &self.tls {
+            // Whoever does not take it does not get it.
+            let _ = tls.send(&self.tcp, &[], pace).await;
         }
     }
 

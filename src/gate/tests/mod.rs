@@ -4,6 +4,8 @@ mod archives;
 mod attacks;
 mod crowds;
 mod ordinary;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -79,6 +81,10 @@ impl Node {
     }
 
     fn of(limits: Limits, token: Option<Token>) -> Self {
+        Self::secure(limits, token, None)
+    }
+
+    fn secure(limits: Limits, token: Option<Token>, tls: Option<Tls>) -> Self {
         let directory = std::env::temp_dir().join(format!("gate-{}", uuid::Uuid::new_v4()));
         crate::sys::fs::create_private_dir(&directory).unwrap();
         let (socket, archive) = (directory.join("s"), directory.join("archive"));
@@ -101,7 +107,7 @@ impl Node {
         let listeners = vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()];
         let address = listeners[0].local_addr().unwrap();
         let sites = vec![Site { name: "test", listeners, rules }];
-        let settings = GateSettings { limits, sites, inner, parcels, token, tls: None };
+        let settings = GateSettings { limits, sites, inner, parcels, token, tls };
         let (stop, stopped) = oneshot::channel();
         let gate = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
