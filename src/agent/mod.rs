@@ -184,7 +184,7 @@ impl Node {
         for warning in &resolved.warnings {
             log::warn!("{warning}");
         }
-        let stores = open_stores(settings, &*files)?;
+        let stores = open_stores(settings, &files)?;
         clock.remember(stores.executions.clock_note()?.unwrap_or_default());
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
@@ -419,7 +419,7 @@ fn shelf_dir(settings: &Settings, files: &dyn Files) -> Result<PathBuf, AgentErr
     Ok(durable)
 }
 
-fn open_stores(settings: &Settings, files: &dyn Files) -> Result<Stores, AgentError> {
+fn open_stores(settings: &Settings, files: &Arc<dyn Files>) -> Result<Stores, AgentError> {
     let place = |place: &StorePlace, what: &str| match place {
         StorePlace::Redb(path) => Place::Redb(path.clone()),
         StorePlace::Memory => {

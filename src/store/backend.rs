@@ -1,6 +1,7 @@
 //! What a database is to the rest of the store: an ordered map of byte keys to byte values.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use super::StoreError;
 use crate::model::Bytes;
@@ -105,4 +106,25 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// What was committed lazily may be lost.
     fn close(&self) -> Result<(), StoreError>;
+
+    /// When [`Backend::recover`] is wanted because something has failed. None: nothing has.
+    fn retry_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Tries now to work again after a failure. What was committed lazily is durable then.
+    ///
+    /// # Errors
+    /// It does not work yet.
+    fn recover(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What is wrong, while something is.
+    fn trouble(&self) -> Option<StoreError> {
+        None
+    }
+
+    /// Has `wake` called when a read has failed, so that somebody looks at [`Backend::retry_at`].
+    fn on_failed_read(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
 }

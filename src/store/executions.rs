@@ -61,6 +61,12 @@ impl ExecutionStore {
         Self { db, writer }
     }
 
+    /// What is wrong with the database, while something is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.db.trouble()
+    }
+
     /// What the writer of both databases has done so far.
     #[must_use]
     pub fn stats(&self) -> super::Stats {

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::model::Bytes;
-use crate::sys::{Files, RealFiles};
+use crate::sys::{Files, RealFiles, Trouble};
 
 pub use backend::{Backend, Change, Compacted, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
@@ -37,7 +37,7 @@ pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery, MANY
 pub use memory::MemoryBackend;
 pub use redb::RedbBackend;
 use writer::Writer;
-pub use writer::{QUEUE_MAX, QUEUE_MAX_BYTES, Ticket};
+pub use writer::{QUEUE_MAX, QUEUE_MAX_BYTES, Relief, Ticket};
 
 /// The version of the keys and values that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -67,6 +67,15 @@ pub enum StoreError {
         /// Why not.
         #[source]
         cause: Arc<::redb::Error>,
+    },
+    /// A database has failed, and is opened again as soon as its file works.
+    #[error("database {} is out of order and is opened again as soon as its file works", path.display())]
+    OutOfOrder {
+        /// The file.
+        path: PathBuf,
+        /// What failed last.
+        #[source]
+        cause: Arc<StoreError>,
     },
     /// A later version of this program wrote the file; it was left as it is.
     #[error(
@@ -130,6 +139,37 @@ pub enum StoreError {
         #[source]
         cause: Arc<std::io::Error>,
     },
+}
+
+impl StoreError {
+    /// What the file system would not do, if that is the cause.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Io { cause, .. } => Some(Trouble::of(cause)),
+            Self::Redb { cause, .. } => match &**cause {
+                ::redb::Error::Io(cause) => Some(Trouble::of(cause)),
+                // Whatever it was, it was the file.
+                ::redb::Error::PreviousIo => Some(Trouble::Failing),
+                _ => None,
+            },
+            Self::OutOfOrder { cause, .. } => Some(cause.trouble().unwrap_or(Trouble::Failing)),
+            _ => None,
+        }
+    }
+
+    /// The error and its causes, in one line.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    }
 }
 
 /// Where a database is.
@@ -213,14 +253,14 @@ impl fmt::Debug for Stores {
 /// A file is locked, damaged, from a later version, or cannot be made or read. Files that were there before are
 /// left untouched then.
 pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
-    open_on(&RealFiles, settings)
+    open_on(&(Arc::new(RealFiles) as Arc<dyn Files>), settings)
 }
 
 /// As [`open`], on a file layer of one's own.
 ///
 /// # Errors
 /// As there.
-pub fn open_on(files: &dyn Files, settings: &StoreSettings) -> Result<Stores, StoreError> {
+pub fn open_on(files: &Arc<dyn Files>, settings: &StoreSettings) -> Result<Stores, StoreError> {
     let open = |place| open_place(files, place, settings.cache);
     let (executions, jobs) = if settings.executions.is_there() && settings.jobs.is_there() {
         // Each file is read once as it is opened, to see that it is whole: both at the same time.
@@ -243,7 +283,7 @@ pub fn open_on(files: &dyn Files, settings: &StoreSettings) -> Result<Stores, St
     Stores::over(executions, jobs, settings.flush_after)
 }
 
-fn open_place(files: &dyn Files, place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
+fn open_place(files: &Arc<dyn Files>, place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {
     match place {
         Place::Memory => Ok(Arc::new(MemoryBackend::new())),
         Place::Redb(path) => Ok(Arc::new(RedbBackend::open_on(files, path, cache)?)),
@@ -277,6 +317,18 @@ impl Stores {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.writer.stats()
+    }
+
+    /// What is wrong with a database, while something is: both can be told about it.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.executions.trouble().or_else(|| self.jobs.trouble())
+    }
+
+    /// Has `relief` called on the store's thread when a commit finds the disk full. If it says that it made room,
+    /// the commit is tried once more before its callers are answered.
+    pub fn on_full(&self, relief: Relief) {
+        self.writer.on_full(relief);
     }
 
     /// Commits what waits, makes everything durable, lets go of the files and ends the thread. Clones of the two

@@ -1,15 +1,15 @@
 //! The one thread that commits. It takes every batch that is waiting, makes one transaction of them for each
 //! database, and answers when that is done: what arrives together shares a commit.
 //!
-//! It sleeps without a timeout unless lazy commits wait to become durable: an idle store wakes up never and
-//! writes nothing.
+//! It sleeps without a timeout unless lazy commits wait to become durable or a database is out of order: an idle
+//! store that is well wakes up never and writes nothing.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, Change, Durability};
 use super::{Stats, StoreError};
+use crate::sys::Trouble;
 
 /// Batches that may wait; more from outside get [`StoreError::Busy`].
 pub const QUEUE_MAX: usize = 1024;
@@ -110,6 +111,9 @@ struct Queue {
     closed: bool,
 }
 
+/// What gives the file system room when a commit found none. Says whether it did.
+pub type Relief = Box<dyn Fn() -> bool + Send + Sync>;
+
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -117,6 +121,7 @@ struct Shared {
     lazy_commits: AtomicU64,
     /// For each database, why its last commit failed, if it did.
     failures: Mutex<Vec<Option<StoreError>>>,
+    relief: OnceLock<Relief>,
 }
 
 impl Shared {
@@ -147,7 +152,18 @@ impl Writer {
             commits: AtomicU64::new(0),
             lazy_commits: AtomicU64::new(0),
             failures: Mutex::new(vec![None; databases.len()]),
+            relief: OnceLock::new(),
         });
+        for backend in &databases {
+            let shared = Arc::downgrade(&shared);
+            backend.on_failed_read(Box::new(move || {
+                if let Some(shared) = shared.upgrade() {
+                    // Under the lock: the thread is either before its look at the back ends, or asleep.
+                    let _queue = shared.lock();
+                    shared.changed.notify_one();
+                }
+            }));
+        }
         let databases = databases
             .into_iter()
             .enumerate()
@@ -206,6 +222,12 @@ impl Writer {
         self.0.changed.notify_one();
     }
 
+    /// Has `relief` called when a commit finds no room; the commit is tried once more if it found some.
+    pub(super) fn on_full(&self, relief: Relief) {
+        // The first one stands.
+        let _ = self.0.relief.set(relief);
+    }
+
     pub(super) fn stats(&self) -> Stats {
         Stats {
             commits: self.0.commits.load(Ordering::Relaxed),
@@ -237,6 +259,7 @@ impl Thread {
             let (batches, pings, closed) = self.next();
             let idle = batches.is_empty();
             self.commit_batches(batches);
+            self.recover_due();
             self.flush_due();
             answer(pings, &Ok(()));
             if closed && idle {
@@ -245,16 +268,16 @@ impl Thread {
         }
     }
 
-    /// Sleeps until there is something to do: batches, a question, a flush that is due, or the end.
+    /// Sleeps until there is something to do: batches, a question, a flush or a recovery that is due, or the end.
     fn next(&self) -> (VecDeque<Batch>, Vec<Answer>, bool) {
         let mut queue = self.shared.lock();
         while queue.waiting.is_empty() && queue.pings.is_empty() && !queue.closed {
-            let due = self.databases.iter().filter_map(|target| target.lazy_since).min();
-            let Some(since) = due else {
+            let due = self.databases.iter().filter_map(|target| target.due(self.flush_after)).min();
+            let Some(due) = due else {
                 queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = self.flush_after.saturating_sub(since.elapsed());
+            let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
@@ -286,12 +309,28 @@ impl Thread {
         }
     }
 
+    /// Lets databases that are out of order try again.
+    fn recover_due(&mut self) {
+        let now = Instant::now();
+        for target in &mut self.databases {
+            if target.backend.retry_at().is_some_and(|at| at <= now) {
+                // It says itself what is wrong, once, and when it is well again.
+                let _ = target.recover(&self.shared);
+            }
+        }
+    }
+
     /// Makes durable what has been lazy for long enough.
     fn flush_due(&mut self) {
         for target in &mut self.databases {
+            if target.backend.retry_at().is_some() {
+                // The recovery makes them durable.
+                target.lazy_since = None;
+                continue;
+            }
             let due = target.lazy_since.is_some_and(|since| since.elapsed() >= self.flush_after);
             if due && let Err(error) = target.commit(&self.shared, &[], Durability::Durable) {
-                // Perhaps nobody waits for this. The next durable commit or the close tries again.
+                // Perhaps nobody waits for this. The next durable commit, the recovery or the close tries again.
                 log::error!(target: "store", "recent changes may not survive a power cut: {error}");
                 target.lazy_since = None;
                 answer(std::mem::take(&mut target.later), &Err(error));
@@ -335,15 +374,43 @@ impl Group {
 }
 
 impl Target {
+    /// When it wants attention.
+    fn due(&self, flush_after: Duration) -> Option<Instant> {
+        let flush = self.lazy_since.map(|since| since + flush_after);
+        flush.into_iter().chain(self.backend.retry_at()).min()
+    }
+
+    /// After this, what was lazy is durable.
+    fn recover(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        self.backend.recover()?;
+        if let Some(failure) = shared.failures().get_mut(self.number) {
+            *failure = None;
+        }
+        shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.lazy_since = None;
+        answer(std::mem::take(&mut self.later), &Ok(()));
+        Ok(())
+    }
+
+    fn try_commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError> {
+        // A bug in a back end must not leave callers waiting for ever.
+        catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
+            .unwrap_or_else(|panic| Err(StoreError::Panicked { what: panic_text(&*panic) }))
+    }
+
     fn commit(
         &mut self,
         shared: &Shared,
         changes: &[Change],
         durability: Durability,
     ) -> Result<(), StoreError> {
-        // A bug in a back end must not leave callers waiting for ever.
-        let result = catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
-            .unwrap_or_else(|panic| Err(StoreError::Panicked { what: panic_text(&*panic) }));
+        let mut result = self.try_commit(changes, durability);
+        if matches!(&result, Err(error) if error.trouble() == Some(Trouble::Full))
+            && shared.relief.get().is_some_and(|relief| relief())
+            && self.recover(shared).is_ok()
+        {
+            result = self.try_commit(changes, durability);
+        }
         if let Some(failure) = shared.failures().get_mut(self.number) {
             *failure = result.as_ref().err().cloned();
         }

@@ -19,7 +19,7 @@ pub mod notify;
 pub mod text;
 
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
-pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
+pub use disk::{DiskProbe, FixedDisk, Space, StatVfs, Trouble};
 pub use files::{FileOut, Files, RealFiles};
 pub use health::{Condition, Health};
 pub use interrupt::{Cause, Interrupt, Registration};

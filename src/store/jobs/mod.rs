@@ -91,6 +91,12 @@ pub struct JobCounts {
 }
 
 impl JobStore {
+    /// What is wrong with the database, while something is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.db.trouble()
+    }
+
     pub(super) fn new(db: Arc<dyn Backend>, writer: Writer) -> Self {
         Self { db, writer }
     }

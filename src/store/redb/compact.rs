@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::super::StoreError;
 use super::super::backend::Compacted;
-use super::{Open, RedbBackend, view_of};
+use super::view::Pending;
+use super::{Open, RedbBackend, State, view_of};
 use crate::model::Bytes;
 
 /// What must be free in a file, at least, before it is worth the writes.
@@ -29,17 +30,29 @@ impl RedbBackend {
             return Ok(None);
         }
         let start = Instant::now();
-        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let Open { mut db, view } = guard.take().ok_or(StoreError::Closed)?;
+        let mut guard = self.state_mut();
+        let Open { mut db, view } = match std::mem::replace(&mut *guard, State::Closed) {
+            State::Open(open) => *open,
+            other => {
+                *guard = other;
+                return Err(guard.error(&self.path));
+            }
+        };
         // Reads of earlier states would keep their pages where they are.
         drop(view);
         let compacted = db.compact().map_err(|error| match error {
             ::redb::CompactionError::Storage(cause) => self.failed("compact")(cause),
             other => self.failed("compact")(::redb::Error::from(other)),
         });
-        // Whatever became of it: the database goes on.
-        let view = view_of(&db).map_err(self.failed("read"))?;
-        *guard = Some(Open { db, view });
+        // Whatever became of it: the database goes on, or is opened again.
+        match view_of(&db).map_err(self.failed("read")) {
+            Ok(view) => *guard = State::Open(Box::new(Open { view, db })),
+            Err(error) => {
+                drop(db);
+                self.go_out(&mut guard, Pending::default(), compacted.as_ref().err().unwrap_or(&error));
+                return Err(compacted.err().unwrap_or(error));
+            }
+        }
         drop(guard);
         compacted?;
         let after = self.len()?;
@@ -64,8 +77,8 @@ impl RedbBackend {
 
     /// Bytes of the pages in use.
     fn live(&self) -> Result<Bytes, StoreError> {
-        let guard = self.read();
-        let open = guard.as_ref().ok_or(StoreError::Closed)?;
+        let guard = self.state();
+        let State::Open(open) = &*guard else { return Err(guard.error(&self.path)) };
         let write = open.db.begin_write().map_err(self.failed("read"))?;
         let stats = write.stats().map_err(self.failed("read"))?;
         let bytes = stats.allocated_pages().saturating_mul(stats.page_size() as u64);

@@ -39,13 +39,14 @@ impl Held {
         Self(Arc::new(Inner { storage, released: AtomicBool::new(false), held: Mutex::default() }))
     }
 
-    /// Does what was held back, in its order, and holds nothing back from now on.
+    /// Does what was held back, in its order, and holds nothing back from now on. If that fails, everything is held
+    /// back as before: the storage can still be read.
     pub(super) fn release(&self) -> io::Result<()> {
         let mut steps = self.steps();
-        for step in steps.drain(..) {
+        for step in steps.iter() {
             match step {
-                Step::Write(offset, data) => self.0.storage.write(offset, &data)?,
-                Step::SetLen(len) => self.0.storage.set_len(len)?,
+                Step::Write(offset, data) => self.0.storage.write(*offset, data)?,
+                Step::SetLen(len) => self.0.storage.set_len(*len)?,
                 Step::Sync => self.0.storage.sync_data()?,
             }
         }

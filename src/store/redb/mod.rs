@@ -3,26 +3,36 @@
 //! A commit writes every page that it touches, the path to it, and some five pages for itself: 4 KiB each. So
 //! there are few tables, changes that are not to be durable at once wait in memory for a commit that is
 //! ([`view`]), and what would change nothing touches nothing.
+//!
+//! redb refuses everything after a failed read or write, until the file is opened anew; [`outage`] does that.
 
 mod compact;
+#[cfg(test)]
+mod faulty;
 mod held;
 mod open;
+mod outage;
+#[cfg(test)]
+mod outage_tests;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
-use ::redb::{
-    Database, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
-};
+use ::redb::{Database, ReadableDatabase, StorageError, TableDefinition};
 
 use super::StoreError;
 use super::backend::{Backend, Change, Compacted, Durability, Visit};
-use open::redb_error;
-use view::{Pending, View, bounds, is_hot, split};
+use open::{Reopen, redb_error};
+use outage::{Outage, is_fatal};
+use tables::{Undo, transact};
+use view::View;
 
 /// The table of nearly everything.
 const COLD: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("codling");
@@ -33,18 +43,33 @@ const HOT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("codling-hot
 /// Bytes of keys and values that may wait for a durable commit; one is made when there are more.
 const PENDING_MAX: usize = 256 << 10;
 
+/// The same while none can be made: more are refused.
+const PENDING_MAX_IN_OUTAGE: usize = 2 << 20;
+
 /// A redb file.
 pub struct RedbBackend {
     path: PathBuf,
-    /// Held by whoever commits or closes.
+    reopen: Reopen,
+    /// Held by whoever commits, closes, or opens anew; taken before `state`.
     commit: Mutex<()>,
-    /// `None` once closed.
-    open: RwLock<Option<Open>>,
+    state: RwLock<State>,
+    /// Called when a read has failed.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// How often the file was opened again.
+    reopened: AtomicU64,
 }
 
+enum State {
+    Open(Box<Open>),
+    /// Something failed.
+    Out(Box<Outage>),
+    Closed,
+}
+
+/// An open file. The view goes first: the file is let go of when its last reader is.
 struct Open {
-    db: Database,
     view: View,
+    db: Database,
 }
 
 impl fmt::Debug for RedbBackend {
@@ -54,54 +79,137 @@ impl fmt::Debug for RedbBackend {
 }
 
 impl RedbBackend {
-    fn new(db: Database, path: &Path) -> Result<Self, ::redb::Error> {
-        let view = view_of(&db)?;
-        Ok(Self { path: path.into(), commit: Mutex::new(()), open: RwLock::new(Some(Open { db, view })) })
+    fn new(db: Database, path: PathBuf, reopen: Reopen) -> Result<Self, ::redb::Error> {
+        let open = Open { view: view_of(&db)?, db };
+        Ok(Self {
+            path,
+            reopen,
+            commit: Mutex::new(()),
+            state: RwLock::new(State::Open(Box::new(open))),
+            wake: OnceLock::new(),
+            reopened: AtomicU64::new(0),
+        })
     }
 
     /// The database, for as long as the guard lives.
-    fn read(&self) -> RwLockReadGuard<'_, Option<Open>> {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
         // It changes in single steps: what a panic leaves is whole.
-        self.open.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed<E: Into<::redb::Error>>(&self, action: &'static str) -> impl Fn(E) -> StoreError {
         move |cause| redb_error(action, &self.path, cause.into())
     }
 
-    /// Puts the changes where readers see them.
+    /// Reads what there is. A failure that the open file does not survive begins an outage.
+    fn read<T>(&self, read: impl FnOnce(&View) -> Result<T, StorageError>) -> Result<T, StoreError> {
+        let guard = self.state();
+        let opening = self.reopened.load(Ordering::Acquire);
+        let cause = match read(guard.view(&self.path)?) {
+            Ok(found) => return Ok(found),
+            Err(cause) => ::redb::Error::from(cause),
+        };
+        drop(guard);
+        let fatal = is_fatal(&cause);
+        let error = self.failed("read")(cause);
+        if fatal {
+            {
+                let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+                // What failed may have been opened again meanwhile.
+                if self.reopened.load(Ordering::Acquire) == opening {
+                    self.begin_outage(&error, Undo::default());
+                }
+            }
+            if let Some(wake) = self.wake.get() {
+                wake();
+            }
+        }
+        Err(error)
+    }
+
+    /// Puts the changes where readers see them; returns how much waits.
     fn commit_lazily(&self, changes: &[Change]) -> Result<usize, StoreError> {
-        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let view = &mut guard.as_mut().ok_or(StoreError::Closed)?.view;
-        view.pending = view.with(changes).map_err(self.failed("read"))?;
-        Ok(view.pending.bytes())
+        let mut guard = self.state_mut();
+        let (kept, max) = match &*guard {
+            State::Closed => return Err(StoreError::Closed),
+            State::Open(open) => (open.view.with(changes), usize::MAX),
+            State::Out(outage) => (outage.with(changes)?, PENDING_MAX_IN_OUTAGE),
+        };
+        match kept {
+            Ok(pending) if pending.bytes() <= max => {
+                let waits = pending.bytes();
+                *guard.pending_mut().ok_or(StoreError::Closed)? = pending;
+                Ok(waits)
+            }
+            Ok(_) => Err(guard.error(&self.path)),
+            Err(cause) => {
+                drop(guard);
+                let cause = ::redb::Error::from(cause);
+                let fatal = is_fatal(&cause);
+                let error = self.failed("read")(cause);
+                if fatal {
+                    self.begin_outage(&error, Undo::default());
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Makes one transaction of what waits and the changes.
     fn commit_durably(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let guard = self.read();
-        let open = guard.as_ref().ok_or(StoreError::Closed)?;
+        let guard = self.state();
+        let open = match &*guard {
+            State::Open(open) => open,
+            State::Closed => return Err(StoreError::Closed),
+            State::Out(outage) => return Err(outage.error(&self.path)),
+        };
         if changes.is_empty() && open.view.pending.is_empty() {
             return Ok(());
         }
-        let write = open.db.begin_write().map_err(self.failed("write"))?;
-        if transact(&write, &open.view.pending, changes).map_err(self.failed("write"))? {
-            write.commit().map_err(self.failed("write"))?;
-        } else {
-            write.abort().map_err(self.failed("write"))?;
-        }
-        let view = view_of(&open.db).map_err(self.failed("read"));
+        let mut undo = Undo::default();
+        let done = write(open, changes, &mut undo);
+        let view = done.is_ok().then(|| view_of(&open.db));
         drop(guard);
-        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        match view {
-            Ok(view) => guard.as_mut().ok_or(StoreError::Closed)?.view = view,
-            Err(error) => {
-                // Written, but what waited would cover it: better no answer than a stale one.
-                *guard = None;
-                return Err(error);
+        match (done, view) {
+            (Ok(()), Some(Ok(view))) => {
+                if let State::Open(open) = &mut *self.state_mut() {
+                    open.view = view;
+                }
+                Ok(())
+            }
+            // It is written: whoever asked for that is to know.
+            (Ok(()), view) => {
+                if let State::Open(open) = &mut *self.state_mut() {
+                    open.view.pending = view::Pending::default();
+                }
+                if let Some(Err(cause)) = view {
+                    self.begin_outage(&self.failed("read")(cause), Undo::default());
+                }
+                Ok(())
+            }
+            (Err(cause), _) => {
+                let fatal = is_fatal(&cause);
+                let error = self.failed("write")(cause);
+                if fatal {
+                    self.begin_outage(&error, undo);
+                }
+                Err(error)
             }
         }
-        Ok(())
+    }
+}
+
+/// Commits what waits and the changes.
+fn write(open: &Open, changes: &[Change], undo: &mut Undo) -> Result<(), ::redb::Error> {
+    let write = open.db.begin_write()?;
+    if transact(&write, &open.view.pending, changes, undo)? {
+        Ok(write.commit()?)
+    } else {
+        Ok(write.abort()?)
     }
 }
 
@@ -111,103 +219,31 @@ fn view_of(db: &Database) -> Result<View, ::redb::Error> {
     Ok(View::new(read.open_table(COLD)?, read.open_table(HOT)?))
 }
 
-/// Applies what waits and then the changes. Says whether that changed anything.
-fn transact(write: &WriteTransaction, pending: &Pending, changes: &[Change]) -> Result<bool, ::redb::Error> {
-    let mut tables = Tables { cold: write.open_table(COLD)?, hot: write.open_table(HOT)? };
-    let mut changed = false;
-    for change in pending.changes() {
-        changed |= tables.apply(&change)?;
-    }
-    for change in changes {
-        changed |= tables.apply(change)?;
-    }
-    Ok(changed)
-}
-
-type Entries<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
-
-/// Both tables in a transaction.
-struct Tables<'txn> {
-    cold: Entries<'txn>,
-    hot: Entries<'txn>,
-}
-
-impl<'txn> Tables<'txn> {
-    fn of(&mut self, key: &[u8]) -> &mut Entries<'txn> {
-        if is_hot(key) { &mut self.hot } else { &mut self.cold }
-    }
-
-    /// One step of the transaction. Says whether it changed anything: what does not touches no page.
-    fn apply(&mut self, change: &Change) -> Result<bool, StorageError> {
-        match change {
-            Change::Put(key, value) => self.put(key, value),
-            Change::PutBeside { key, value, witness } => {
-                let there = self.of(witness).get(witness.as_slice())?.is_some();
-                if there { self.put(key, value) } else { Ok(false) }
-            }
-            Change::Delete(key) => self.delete(key),
-            Change::DeleteRange(from, to) => {
-                let mut changed = false;
-                for (table, (from, to)) in [&mut self.cold, &mut self.hot].into_iter().zip(split(from, to)) {
-                    if !is_empty(table, from, to)? {
-                        table.retain_in::<&[u8], _>(bounds(from, to), |_, _| false)?;
-                        changed = true;
-                    }
-                }
-                Ok(changed)
-            }
-            Change::DeleteOrphan { key, from, to } => {
-                for (table, (from, to)) in [&self.cold, &self.hot].into_iter().zip(split(from, to)) {
-                    if !is_empty(table, from, to)? {
-                        return Ok(false);
-                    }
-                }
-                self.delete(key)
-            }
-        }
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
-        let table = self.of(key);
-        let same = table.get(key)?.is_some_and(|old| old.value() == value);
-        if !same {
-            table.insert(key, value)?;
-        }
-        Ok(!same)
-    }
-
-    fn delete(&mut self, key: &[u8]) -> Result<bool, StorageError> {
-        let table = self.of(key);
-        let there = table.get(key)?.is_some();
-        if there {
-            table.remove(key)?;
-        }
-        Ok(there)
-    }
-}
-
-fn is_empty(table: &Entries<'_>, from: &[u8], to: &[u8]) -> Result<bool, StorageError> {
-    table.range::<&[u8]>(bounds(from, to))?.next().transpose().map(|first| first.is_none())
-}
-
 impl Backend for RedbBackend {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let guard = self.read();
-        guard.as_ref().ok_or(StoreError::Closed)?.view.get(key).map_err(self.failed("read"))
+        self.read(|view| view.get(key))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        let guard = self.read();
-        let view = &guard.as_ref().ok_or(StoreError::Closed)?.view;
-        view.scan(from, to, reverse, visit).map_err(self.failed("read"))
+        self.read(|view| view.scan(from, to, reverse, visit))
     }
 
     fn commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError> {
         let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
         match durability {
-            Durability::Durable => self.commit_durably(changes),
-            Durability::Lazy if self.commit_lazily(changes)? > PENDING_MAX => self.commit_durably(&[]),
-            Durability::Lazy => Ok(()),
+            Durability::Durable => {
+                if self.is_due(Instant::now()) {
+                    self.end_outage()?;
+                }
+                self.commit_durably(changes)
+            }
+            Durability::Lazy => {
+                if self.commit_lazily(changes)? > PENDING_MAX && matches!(*self.state(), State::Open(_)) {
+                    // Whether or not that goes well: they are kept.
+                    let _ = self.commit_durably(&[]);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -215,15 +251,43 @@ impl Backend for RedbBackend {
         self.compact_file()
     }
 
+    fn retry_at(&self) -> Option<Instant> {
+        match &*self.state() {
+            State::Out(outage) => Some(outage.retry_at),
+            State::Open(_) | State::Closed => None,
+        }
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_outage()
+    }
+
+    fn trouble(&self) -> Option<StoreError> {
+        match &*self.state() {
+            State::Out(outage) => Some(outage.error(&self.path)),
+            State::Open(_) | State::Closed => None,
+        }
+    }
+
+    fn on_failed_read(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        // The first one stands; there is one writer.
+        let _ = self.wake.set(wake);
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
-        let flushed = match self.commit_durably(&[]) {
-            Err(StoreError::Closed) => return Ok(()),
-            result => result,
-        };
-        let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Open { db, view }) = open else { return flushed };
-        drop(view);
-        flushed.and(db.close().map_err(self.failed("close")))
+        if matches!(*self.state(), State::Closed) {
+            return Ok(());
+        }
+        let flushed = self.end_outage().and_then(|()| self.commit_durably(&[]));
+        match std::mem::replace(&mut *self.state_mut(), State::Closed) {
+            State::Open(open) => {
+                let Open { view, db } = *open;
+                drop(view);
+                flushed.and(db.close().map_err(self.failed("close")))
+            }
+            State::Out(_) | State::Closed => flushed,
+        }
     }
 }

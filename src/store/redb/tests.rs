@@ -1,16 +1,15 @@
 //! Files: made whole or not at all, left alone when they are not ours, and whole again after a crash.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use ::redb::{Database, StorageBackend, TableDefinition};
+use ::redb::{Database, TableDefinition};
 
 use super::super::conformance::TempDir;
 use super::super::{Backend, Change, Durability, SCHEMA, StoreError, StoreSettings};
 use super::RedbBackend;
+use super::faulty::Disk;
 use crate::model::Sha256;
 
 fn open(path: &Path) -> Result<RedbBackend, StoreError> {
@@ -233,54 +232,6 @@ fn commits_that_change_nothing_write_nothing() {
         db.commit(&changes, Durability::Durable).unwrap();
     }
     assert_eq!(disk.0.lock().unwrap().steps, before);
-}
-
-/// A disk in memory that fails from some step on.
-#[derive(Debug, Default, Clone)]
-struct Disk(Arc<Mutex<DiskState>>);
-
-#[derive(Debug, Default)]
-struct DiskState {
-    bytes: Vec<u8>,
-    /// Writes, syncs and changes of length so far.
-    steps: u64,
-    fails_from: Option<u64>,
-}
-
-impl Disk {
-    fn step<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> io::Result<T> {
-        let mut state = self.0.lock().unwrap();
-        state.steps += 1;
-        if state.fails_from.is_some_and(|from| state.steps > from) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(act(&mut state.bytes))
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().bytes.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&self.0.lock().unwrap().bytes[start..start + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.step(|bytes| bytes.resize(usize::try_from(len).unwrap(), 0))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.step(|_| ())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.step(|bytes| bytes[start..start + data.len()].copy_from_slice(data))
-    }
 }
 
 /// Numbers as durable as their commits said, one by one; how many commits were answered with success.

@@ -58,7 +58,24 @@ impl Pending {
         })
     }
 
-    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+    /// The changes with these after them; None if that takes a look at what is stored.
+    pub(super) fn blindly(&self, changes: &[Change]) -> Option<Self> {
+        let mut pending = self.clone();
+        for change in changes {
+            match change {
+                Change::Put(key, value) => pending.set(key.clone(), Some(value.clone())),
+                Change::Delete(key) => pending.set(key.clone(), None),
+                Change::PutBeside { .. } | Change::DeleteRange(..) | Change::DeleteOrphan { .. } => return None,
+            }
+        }
+        Some(pending)
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+        self.map.into_iter()
+    }
+
+    pub(super) fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
         let len = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         self.bytes += key.len() + len(&value);
         let key_len = key.len();
