@@ -18,7 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -31,15 +31,15 @@ use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::gate::{Tls, TlsError};
 use crate::model::message::FromCompute;
-use crate::model::{ClockNote, Deletion, ExecutionRecord, NodeId};
-use crate::orchestrator::handle::{Command, CoreError, NodeHandle};
+use crate::model::{ClockNote, Deletion, ExecutionRecord, JobSpec, NodeId};
+use crate::orchestrator::handle::{Command, CoreError, NodeHandle, Submitted};
 use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
-use crate::results::{Shelf, ShelfError, ShelfSettings};
+use crate::results::{Shelf, ShelfError, ShelfSettings, Surroundings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
 use crate::sys::{
-    Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, StatVfs, SystemTimes,
+    Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve, StatVfs, SystemTimes,
 };
 
 use self::forget::Forget;
@@ -161,6 +161,8 @@ struct Node {
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     tls: Option<Tls>,
+    /// Disk space set aside for the databases.
+    reserve: Arc<Reserve>,
     /// Results that the start found missing or had to delete.
     gone: Vec<Deletion>,
 }
@@ -184,7 +186,17 @@ impl Node {
         for warning in &resolved.warnings {
             log::warn!("{warning}");
         }
+        let reserve = set_aside(settings);
         let stores = open_stores(settings, &files)?;
+        let (relief, noted) = (Arc::clone(&reserve), Arc::new(OnceLock::<Weak<Shelf>>::new()));
+        let note = Arc::clone(&noted);
+        stores.on_full(Box::new(move || {
+            let released = relief.release();
+            if released && let Some(shelf) = note.get().and_then(Weak::upgrade) {
+                shelf.note_full();
+            }
+            released
+        }));
         clock.remember(stores.executions.clock_note()?.unwrap_or_default());
         // The table of keys takes 0 to 9 only.
         let level = Level::try_from(settings.results.compression_level).unwrap_or_default();
@@ -201,6 +213,7 @@ impl Node {
         };
         let (shelf, swept) =
             Shelf::open_on(files, shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
+        let _ = noted.set(Arc::downgrade(&shelf));
         log::info!(
             "results: {} kept, {} unfinished and {} unlisted archive(s) removed, {} lost, {} evicted",
             swept.kept,
@@ -224,8 +237,28 @@ impl Node {
             clock,
             health: Arc::default(),
             tls,
+            reserve,
             gone,
         })
+    }
+
+    /// What the shelf has to know beside itself.
+    fn surroundings(&self, settings: &Settings, compute: &Compute) -> Surroundings {
+        let (executions, jobs) = (self.stores.executions.clone(), self.stores.jobs.clone());
+        let bell = compute.disk_bell();
+        let mut files = vec![settings.reserve_file()];
+        files.extend([&settings.store.executions, &settings.store.jobs].into_iter().filter_map(|place| {
+            match place {
+                StorePlace::Redb(path) => Some(path.clone()),
+                StorePlace::Memory => None,
+            }
+        }));
+        Surroundings {
+            trouble: Box::new(move || executions.trouble().or_else(|| jobs.trouble())),
+            reserve: Arc::clone(&self.reserve),
+            files,
+            wake: Box::new(move || bell.notify_one()),
+        }
     }
 
     /// The life of the node on its core thread.
@@ -246,6 +279,7 @@ impl Node {
         );
         let runner = offer::runner(settings, self.resolved.quota, &self.shelf);
         let (compute, orchestrator) = self.roles(settings, &offer, runner, packer.clone(), reports);
+        self.shelf.surround(self.surroundings(settings, &compute));
         let start = Start::note(settings, &self.stores)?;
         start.hold(&compute, &self.health);
         self.recover(settings, &compute, &orchestrator).await?;
@@ -267,11 +301,22 @@ impl Node {
             orchestrator: orchestrator.clone(),
         };
         tokio::task::spawn_local(forget.run());
-        let janitor =
-            janitor::run(Arc::clone(&self.shelf), packer, Arc::clone(&self.clock), Rc::clone(&changed));
+        let janitor = janitor::run(
+            Arc::clone(&self.shelf),
+            packer.clone(),
+            Arc::clone(&self.clock),
+            Rc::clone(&changed),
+        );
         tokio::task::spawn_local(janitor);
         tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
-        tokio::task::spawn_local(obey(orchestrator.clone(), compute.clone(), commands));
+        tokio::task::spawn_local(compute.clone().watch_disk());
+        let desk = Desk {
+            orchestrator: orchestrator.clone(),
+            compute: compute.clone(),
+            shelf: Arc::clone(&self.shelf),
+            packer: packer.clone(),
+        };
+        tokio::task::spawn_local(obey(desk, commands));
         let listener = orchestrator.clone();
         let pump = tokio::task::spawn_local(async move {
             while let Some(report) = reported.recv().await {
@@ -367,17 +412,45 @@ impl Node {
     }
 }
 
+/// Who carries out commands.
+#[derive(Clone)]
+struct Desk {
+    orchestrator: Orchestrator,
+    compute: Compute,
+    shelf: Arc<Shelf>,
+    packer: Packer,
+}
+
+impl Desk {
+    /// Takes a job, unless the disk takes no new work, also when what may go has gone.
+    async fn submit(&self, spec: JobSpec) -> Result<Submitted, CoreError> {
+        let mut report = self.shelf.look_at_disk();
+        if report.state.evicts() {
+            let shelf = Arc::clone(&self.shelf);
+            // If that fails, the next look says so.
+            let _ = self.packer.run(move || shelf.relieve().map(drop)).await;
+            report = self.shelf.look_at_disk();
+        }
+        if !report.state.takes_work() {
+            return Err(CoreError::Disk(report));
+        }
+        self.orchestrator.submit(spec).await
+    }
+}
+
 /// Carries out what other threads ask for, each command on its own so that none waits for another's commit.
-async fn obey(orchestrator: Orchestrator, compute: Compute, mut commands: mpsc::Receiver<Command>) {
+async fn obey(desk: Desk, mut commands: mpsc::Receiver<Command>) {
     while let Some(command) = commands.recv().await {
-        let (orchestrator, compute) = (orchestrator.clone(), compute.clone());
+        let desk = desk.clone();
         tokio::task::spawn_local(async move {
             // Whoever asked may have gone away; the command counts all the same.
             match command {
-                Command::Submit(spec, answer) => drop(answer.send(orchestrator.submit(*spec).await)),
-                Command::Stop(id, reason, answer) => drop(answer.send(orchestrator.stop(&id, &reason).await)),
-                Command::Load(answer) => drop(answer.send(compute.load())),
-                Command::Check(answer) => drop(answer.send(check(&compute).await)),
+                Command::Submit(spec, answer) => drop(answer.send(desk.submit(*spec).await)),
+                Command::Stop(id, reason, answer) => {
+                    drop(answer.send(desk.orchestrator.stop(&id, &reason).await));
+                }
+                Command::Load(answer) => drop(answer.send(desk.compute.load())),
+                Command::Check(answer) => drop(answer.send(check(&desk.compute).await)),
             }
         });
     }
@@ -442,6 +515,16 @@ fn open_tls(settings: &Settings, clock: &dyn Clock) -> Result<Option<Tls>, Agent
     let Some(files) = settings.api.tls.clone() else { return Ok(None) };
     let now = clock.is_trusted().then(|| clock.now());
     Ok(Some(Tls::open(files.certificate, files.key, now)?))
+}
+
+/// Sets disk space aside for the databases. A node without it runs all the same.
+fn set_aside(settings: &Settings) -> Arc<Reserve> {
+    let path = settings.reserve_file();
+    let (reserve, made) = Reserve::new(&path, settings.store.reserve);
+    if let Err(error) = made {
+        log::warn!("cannot set {} aside in {}: {error}", settings.store.reserve, path.display());
+    }
+    Arc::new(reserve)
 }
 
 /// The name of a node that has none yet.

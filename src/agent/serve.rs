@@ -150,6 +150,7 @@ fn facts(node: &Node, offer: &Offer) -> NodeFacts {
         running: 0,
         queued: 0,
         results: None,
+        disk: String::new(),
     }
 }
 
@@ -184,6 +185,7 @@ impl From<CoreError> for NodeError {
             CoreError::NotFound(what) => Self::NotFound(what),
             CoreError::Conflict(illegal) => Self::Conflict(illegal.to_string()),
             CoreError::TooManyJobs { .. } => Self::TooMany(error.to_string()),
+            CoreError::Disk(report) => Self::Disk(report),
             CoreError::Store(error) => Self::Store(error),
             CoreError::Stopping => Self::Unavailable(error.to_string()),
             CoreError::Internal(what) => Self::Internal(what),

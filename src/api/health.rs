@@ -30,7 +30,11 @@ pub fn ready(app: &App, ask: &Ask) -> Reply {
         return alive();
     }
     let told: Vec<String> = failed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    let error = ApiError::new(Code::ServiceUnavailable, format!("not ready: {}", told.join("; ")));
+    let mut error = ApiError::new(Code::ServiceUnavailable, format!("not ready: {}", told.join("; ")));
+    let report = app.shelf.disk_report();
+    if !report.state.takes_work() {
+        error = error.hint(report.hint()).detail("DiskState", report.state.as_str());
+    }
     failed.iter().fold(error, |error, (name, why)| error.detail(name, why.as_str())).into()
 }
 
@@ -47,6 +51,7 @@ fn checks(app: &App) -> Vec<(&'static str, Option<String>)> {
                     let failed = || app.executions.failure().map(|error| super::with_causes(&error));
                     core.as_ref().filter(|error| is_store(error)).map(ToString::to_string).or_else(failed)
                 }
+                Condition::Disk => Some(app.shelf.look_at_disk().message()).filter(|why| !why.is_empty()),
                 Condition::Quota => app.shelf.no_room_left().map(|error| super::with_causes(&error)),
                 _ => None,
             };

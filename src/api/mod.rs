@@ -30,7 +30,9 @@ use std::sync::Arc;
 
 use crate::gate::{Parcels, Token};
 use crate::model::validate::Problems;
-use crate::model::{EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp};
+use crate::model::{
+    DiskEvent, DiskReport, DiskState, EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp,
+};
 use crate::orchestrator::keep::JobKeeper;
 use crate::results::Shelf;
 use crate::store::{ExecutionStore, JobStore, StoreError};
@@ -80,6 +82,9 @@ pub enum NodeError {
     /// Too much is active already.
     #[error("{0}")]
     TooMany(String),
+    /// The disk is full or fails: no new work is taken.
+    #[error("the job was not taken: {}", .0.message())]
+    Disk(DiskReport),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,6 +100,7 @@ impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
         let code = match &error {
             NodeError::Store(error) => return store_error(error),
+            NodeError::Disk(report) => return disk_error(report, error.to_string()),
             NodeError::Invalid(_) => Code::ValidationError,
             NodeError::NotFound(_) => Code::NotFound,
             NodeError::Conflict(_) => Code::Conflict,
@@ -169,6 +175,12 @@ fn store_error(error: &StoreError) -> ApiError {
         StoreError::Busy => {
             ApiError::new(Code::ServiceUnavailable, error.to_string()).hint("try again in a moment")
         }
+        _ if error.trouble().is_some() => {
+            let state =
+                error.trouble().map_or(DiskState::Fine, |t| DiskState::Fine.next(DiskEvent::Trouble(t)));
+            let report = DiskReport { state, ..DiskReport::default() };
+            disk_error(&report, error.with_causes())
+        }
         StoreError::Closed => ApiError::new(Code::ServiceUnavailable, "the node is stopping"),
         _ => {
             log::error!("store: {}", with_causes(error));
@@ -176,6 +188,15 @@ fn store_error(error: &StoreError) -> ApiError {
         }
     }
     .component("Store")
+}
+
+/// Why nothing can be written now, and what to do: 507 if room is what is missing, else 503.
+fn disk_error(report: &DiskReport, message: String) -> ApiError {
+    let code = if report.state.wants_room() { Code::InsufficientStorage } else { Code::ServiceUnavailable };
+    ApiError::new(code, message)
+        .component("Disk")
+        .hint(report.hint())
+        .detail("DiskState", report.state.as_str())
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -88,6 +88,7 @@ fn facts(app: &App, ask: &Ask) -> Result<(NodeFacts, String, String), ApiError> 
         running: load.running,
         queued: load.queued,
         results: Some(app.urls.describe(ask.field("Host"))),
+        disk: app.shelf.look_at_disk().message(),
         ..app.facts.clone()
     };
     Ok((facts, app.started.rfc3339(), app.clock.now().rfc3339()))

@@ -86,6 +86,7 @@ pub fn unpin(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
 
 /// `GET codling/df`.
 pub fn df(app: &App) -> Result<Reply, ApiError> {
+    let report = app.shelf.look_at_disk();
     let df = app.shelf.df();
     let deleted = df.gone.iter().map(|(reason, gone)| DeletedCount {
         reason: *reason,
@@ -99,6 +100,7 @@ pub fn df(app: &App) -> Result<Reply, ApiError> {
         results: df.results,
         scratch: df.scratch,
         cache: df.cache,
+        databases: df.beside,
         reserved: df.reserved,
         free: df.free,
         min_free: df.min_free,
@@ -108,6 +110,8 @@ pub fn df(app: &App) -> Result<Reply, ApiError> {
         clock_doubt: df.doubt.map(|doubt| doubt.to_string()).unwrap_or_default(),
         deleted: deleted.collect(),
         jobs: Some(jobs_kept(app)?),
+        disk_state: report.state,
+        disk_message: report.message(),
         next: df.next.iter().map(DeletionRow::from).collect(),
     }))
 }

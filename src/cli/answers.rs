@@ -368,6 +368,9 @@ pub struct NodeInfo {
     /// Absent if it runs nothing.
     #[serde(rename = "ComputeNodeInfo")]
     pub compute: Option<ComputeInfo>,
+    /// What is wrong with its disk, if something is: a codling's own.
+    #[serde(rename = "DiskWarning")]
+    pub disk_warning: String,
 }
 
 /// A node as the orchestrator sees it.

@@ -165,6 +165,9 @@ fn describe(state: &NodeState) -> String {
     if let Some(results) = &state.codling_results {
         pairs.extend(addresses(results));
     }
+    if !info.disk_warning.is_empty() {
+        pairs.push(("Warning", info.disk_warning.clone()));
+    }
     fields(&pairs)
 }
 

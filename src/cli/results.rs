@@ -10,7 +10,7 @@ use super::answers::{read, short_id, short_time};
 use super::client::{Client, ClientError, segment};
 use super::exit::{CliError, Exit};
 use super::target::ConnectArgs;
-use super::text::{Table, fields};
+use super::text::{Table, escape, fields};
 use crate::model::units::{format_duration, parse_duration};
 use crate::model::{Bytes, Timestamp};
 use crate::wire::answers::{
@@ -203,7 +203,7 @@ fn df(client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
     context.out.show(&answer, || {
         // What executions hold is partly written, partly only promised to them.
         let written = df.scratch.minus(df.reserved);
-        let used = df.results.plus(written).plus(df.cache);
+        let used = df.results.plus(written).plus(df.cache).plus(df.databases);
         let part = |n: Bytes| match percent(n, df.quota) {
             Some(share) => format!("{n}  ({share}%)"),
             None => n.to_string(),
@@ -215,6 +215,7 @@ fn df(client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
             ("  results", df.results.to_string()),
             ("  scratch", written.to_string()),
             ("  cache", df.cache.to_string()),
+            ("  store", df.databases.to_string()),
             ("Reserved", part(df.reserved)),
             ("Free", part(df.free)),
             ("Disk", disk),
@@ -238,6 +239,9 @@ fn df(client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
         if !df.deleted.is_empty() {
             text.push_str("\nDeleted since the node started:\n");
             text.push_str(&counts(&df.deleted));
+        }
+        if !df.disk_message.is_empty() {
+            text.push_str(&format!("\nWarning: {}.\n", escape(&df.disk_message)));
         }
         if df.next.is_empty() {
             text.push_str("\nNothing can be deleted to make room.\n");
@@ -337,6 +341,7 @@ mod tests {
              \x20 results  512.0 KiB\n\
              \x20 scratch  4.0 KiB\n\
              \x20 cache    0 B\n\
+             \x20 store    0 B\n\
              Reserved   102.4 KiB  (10%)\n\
              Free       405.6 KiB  (39%)\n\
              Disk       5.0 MiB free of 10.0 MiB, of which 4.0 KiB stay free\n\

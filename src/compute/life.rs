@@ -11,7 +11,7 @@ use crate::engine::Scratch;
 use crate::model::message::{FromCompute, Order};
 use crate::model::state::ExecutionEvent;
 use crate::model::{
-    ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry,
+    ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry, Trouble,
 };
 use crate::results::ScratchLease;
 use crate::store::StoreError;
@@ -24,6 +24,9 @@ use super::{Compute, no_output};
 
 /// A run at least this long is not to be repeated for want of one commit.
 const WORTH_A_COMMIT: Duration = Duration::from_secs(5);
+
+/// How often an execution that waits for the store tries again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs an accepted execution to its end.
 pub(super) async fn live(
@@ -49,7 +52,8 @@ pub(super) async fn live(
         reported: false,
     };
     let spec = order.spec.clone();
-    if let Err(failure) = advance(compute, &mut record, ExecutionEvent::Start, None).await {
+    if let Err(failure) = advance(compute, &mut record, ExecutionEvent::Start, None, &interrupt).await {
+        let failure = stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure);
         return end_failed(compute, record, None, failure).await;
     }
     compute.report(FromCompute::Started(record.id.clone()));
@@ -145,9 +149,11 @@ fn stop_reason(
             )
         }
         Cause::Cancelled => {
-            let reason = compute.cancel_reason(&record.id).unwrap_or_else(|| "stopped".into());
+            let reason = compute.stop_reason(&record.id).unwrap_or_else(|| "stopped".into());
             Some(Failure::new(FailureCode::Cancelled, reason))
         }
+        // Stopped for the sake of the others; else the engine's own words say what it could not write.
+        Cause::DiskFull => compute.stop_reason(&record.id).map(Failure::disk_full),
         Cause::Shutdown => Some(Failure::new(FailureCode::NodeRestart, "the node was stopped while it ran")),
         // The engine's own words name the limit.
         Cause::Disk => None,
@@ -167,8 +173,9 @@ pub(super) async fn publish(
     if publishes {
         // A record that is Publishing already comes from before a restart.
         if record.state != ExecutionState::Publishing
-            && let Err(failure) = publishing(compute, &mut record, scratch).await
+            && let Err(failure) = publishing(compute, &mut record, scratch, interrupt).await
         {
+            let failure = stop_reason(compute, &record, spec, interrupt).unwrap_or(failure);
             return end_failed(compute, record, Some(scratch), failure).await;
         }
         let published = compute
@@ -194,7 +201,7 @@ pub(super) async fn publish(
         }
     }
     let id = record.id.clone();
-    match advance(compute, &mut record, ExecutionEvent::Complete, entry.as_ref()).await {
+    match advance(compute, &mut record, ExecutionEvent::Complete, entry.as_ref(), interrupt).await {
         Ok(()) => {
             if let Some(entry) = &entry {
                 compute.parts.shelf.confirm(entry);
@@ -209,6 +216,7 @@ pub(super) async fn publish(
                 // If the packer is gone, the next start sweeps the archive.
                 let _ = compute.parts.packer.run(move || shelf.abandon(&gone)).await;
             }
+            let failure = stop_reason(compute, &record, spec, interrupt).unwrap_or(failure);
             end_failed(compute, record, Some(scratch), failure).await
         }
     }
@@ -229,32 +237,37 @@ async fn publishing(
     compute: &Compute,
     record: &mut ExecutionRecord,
     scratch: &Scratch,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let ran = compute.parts.clock.now().since(record.modified);
-    let next = step(compute, record, ExecutionEvent::Publish)?;
     if ran >= WORTH_A_COMMIT {
-        keep(compute, &next, scratch).await?;
-    } else {
-        let mut change = compute.parts.store.change();
-        // Nothing of its files need be on the disk yet: without its output the next start will not go on with them.
-        change.put_execution(&ExecutionRecord { output: None, ..next.clone() });
-        compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
+        sync(compute, scratch).await?;
+        return advance(compute, record, ExecutionEvent::Publish, None, interrupt).await;
     }
+    let next = step(compute, record, ExecutionEvent::Publish)?;
+    let mut change = compute.parts.store.change();
+    // Nothing of its files need be on the disk yet: without its output the next start will not go on with them.
+    change.put_execution(&ExecutionRecord { output: None, ..next.clone() });
+    compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
     *record = next;
     Ok(())
 }
 
-/// Makes what the program left durable, and then the record that says so: the next start can go on from there.
+/// Makes what the program left durable, and then the record that says so.
 async fn keep(compute: &Compute, record: &ExecutionRecord, scratch: &Scratch) -> Result<(), Failure> {
-    let (files, dir) = (compute.parts.shelf.files(), scratch.dir().to_owned());
-    let synced = compute.parts.packer.run(move || files.sync_tree(&dir).map_err(|e| (dir, e))).await;
-    let internal = |message| Failure::new(FailureCode::Internal, message);
-    synced
-        .map_err(|gone| internal(gone.to_string()))?
-        .map_err(|(dir, error)| internal(format!("cannot sync {}: {error}", dir.display())))?;
+    sync(compute, scratch).await?;
     let mut change = compute.parts.store.change();
     change.put_execution(record);
     compute.parts.store.write_internal(change).await.map_err(|error| not_stored(record, &error))
+}
+
+/// Makes what the program left durable: the next start can go on from there.
+async fn sync(compute: &Compute, scratch: &Scratch) -> Result<(), Failure> {
+    let (files, dir) = (compute.parts.shelf.files(), scratch.dir().to_owned());
+    let synced = compute.parts.packer.run(move || files.sync_tree(&dir).map_err(|e| (dir, e))).await;
+    synced.map_err(|gone| Failure::new(FailureCode::Internal, gone.to_string()))?.map_err(|(dir, error)| {
+        Failure::of_io(FailureCode::Internal, &format!("cannot sync {}", dir.display()), &error)
+    })
 }
 
 fn step(
@@ -270,29 +283,66 @@ fn step(
 }
 
 fn not_stored(record: &ExecutionRecord, error: &StoreError) -> Failure {
-    Failure::new(
-        FailureCode::Internal,
-        format!("cannot store that the execution is {}: {error}", record.state),
-    )
+    let text = format!("cannot store that the execution is {}: {}", record.state, error.with_causes());
+    match error.trouble() {
+        Some(Trouble::Full) => Failure::disk_full(text),
+        _ => Failure::new(FailureCode::Internal, text),
+    }
 }
 
-/// Moves a record on and waits until that is durable.
+/// Moves a record on and waits until that is durable, also while the disk is out of order: what an execution has
+/// done is not thrown away for that. Only its interruption ends the wait.
 async fn advance(
     compute: &Compute,
     record: &mut ExecutionRecord,
     event: ExecutionEvent,
     entry: Option<&ResultEntry>,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let next = step(compute, record, event)?;
-    let mut change = compute.parts.store.change();
-    change.put_execution(&next);
-    if let Some(entry) = entry {
-        change.put_result(entry);
+    loop {
+        let mut change = compute.parts.store.change();
+        change.put_execution(&next);
+        if let Some(entry) = entry {
+            change.put_result(entry);
+        }
+        if next.state.is_terminal() {
+            compute.parts.shelf.notes(&mut change);
+        }
+        match compute.parts.store.write_internal(change).await {
+            Ok(()) => {
+                *record = next;
+                return Ok(());
+            }
+            Err(error) if error.trouble().is_none() || interrupt.cause().is_some() => {
+                return Err(not_stored(&next, &error));
+            }
+            Err(_) => {
+                compute.parts.shelf.look_at_disk();
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+        }
     }
-    if next.state.is_terminal() {
+}
+
+/// Moves a record to its end. If that cannot be stored now, it is kept, and stored with the first commit that can be.
+async fn conclude(
+    compute: &Compute,
+    record: &mut ExecutionRecord,
+    event: ExecutionEvent,
+) -> Result<(), Failure> {
+    let next = step(compute, record, event)?;
+    let change = || {
+        let mut change = compute.parts.store.change();
+        change.put_execution(&next);
         compute.parts.shelf.notes(&mut change);
+        change
+    };
+    let mut stored = compute.parts.store.write_internal(change()).await;
+    if stored.as_ref().is_err_and(|error| error.trouble().is_some()) {
+        stored = compute.parts.store.write_lazy(change()).await;
     }
-    compute.parts.store.write_internal(change).await.map_err(|error| not_stored(&next, &error))?;
+    stored.map_err(|error| not_stored(&next, &error))?;
     *record = next;
     Ok(())
 }
@@ -312,7 +362,7 @@ pub(super) async fn end_failed(
     if matches!(&record.failure, Some(f) if f.code == FailureCode::NodeRestart) && scratch.is_some() {
         return report;
     }
-    if let Err(error) = advance(compute, &mut record, event, None).await {
+    if let Err(error) = conclude(compute, &mut record, event).await {
         log::error!("execution {}: its failure is reported but not stored: {error}", record.id);
     }
     report

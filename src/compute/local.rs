@@ -84,9 +84,10 @@ impl Runner for LocalRunner {
         let made = scratch::remove(&*self.shelf.files(), &work.scratch)
             .map_err(|error| {
                 let dir = work.scratch.dir().display();
-                Failure::new(
+                Failure::of_io(
                     FailureCode::Internal,
-                    format!("cannot remove what an earlier run left in {dir}: {error}"),
+                    &format!("cannot remove what an earlier run left in {dir}"),
+                    &error,
                 )
             })
             .and_then(|()| Scratch::create(work.scratch.dir().to_owned(), &meter));

@@ -12,6 +12,7 @@ pub mod runner;
 pub mod scratch;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -80,8 +81,8 @@ pub struct Parts {
 struct Running {
     interrupt: Interrupt,
     needs: Resources,
-    /// Why it is being cancelled, if it is.
-    cancel_reason: Option<String>,
+    /// Why it is being stopped, if it is.
+    stop_reason: Option<String>,
 }
 
 /// A bid that was made, or an accepted execution that waits for room.
@@ -113,6 +114,8 @@ pub struct Compute {
     state: Rc<RefCell<State>>,
     ended: Rc<Notify>,
     released: Rc<Notify>,
+    /// Rings when there is reason to look at the disk.
+    bell: Arc<Notify>,
 }
 
 /// What the node is doing.
@@ -130,7 +133,13 @@ impl Compute {
     /// The role, idle. Call [`Compute::recover`] before the first message.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default(), released: Rc::default() }
+        Self {
+            parts: Rc::new(parts),
+            state: Rc::default(),
+            ended: Rc::default(),
+            released: Rc::default(),
+            bell: Arc::default(),
+        }
     }
 
     /// What the node is doing.
@@ -333,8 +342,14 @@ impl Compute {
         self.pump();
         let state = self.state.borrow();
         if state.waiting.contains_key(id) {
+            let disk = self.parts.shelf.disk_report();
             let reason = state.held.clone().unwrap_or_else(|| {
-                format!("waits for room: {} running, {} in the queue", state.running.len(), state.queue.len())
+                if disk.state.takes_work() {
+                    let (running, queued) = (state.running.len(), state.queue.len());
+                    format!("waits for room: {running} running, {queued} in the queue")
+                } else {
+                    format!("waits: {}", disk.message())
+                }
             });
             drop(state);
             self.report(FromCompute::Queued { id: id.clone(), reason });
@@ -344,7 +359,7 @@ impl Compute {
     fn cancel(&self, id: &ExecutionId, reason: &str) {
         let mut state = self.state.borrow_mut();
         if let Some(running) = state.running.get_mut(id) {
-            running.cancel_reason.get_or_insert_with(|| reason.to_owned());
+            running.stop_reason.get_or_insert_with(|| reason.to_owned());
             running.interrupt.raise(Cause::Cancelled);
             return;
         }
@@ -382,8 +397,12 @@ impl Compute {
         }
     }
 
-    /// Starts whatever fits.
+    /// Starts whatever fits, if the disk is fine.
     fn pump(&self) {
+        if self.state.borrow().queue.is_empty() || !self.parts.shelf.look_at_disk().state.takes_work() {
+            return;
+        }
+        self.bell.notify_one();
         loop {
             let (order, interrupt, needs) = {
                 let mut state = self.state.borrow_mut();
@@ -396,9 +415,7 @@ impl Compute {
                 let Some(Waiting { order, needs, .. }) = state.waiting.remove(&id) else { continue };
                 let interrupt = Interrupt::new();
                 state.used = state.used.plus(&needs);
-                state
-                    .running
-                    .insert(id, Running { interrupt: interrupt.clone(), needs, cancel_reason: None });
+                state.running.insert(id, Running { interrupt: interrupt.clone(), needs, stop_reason: None });
                 (order, interrupt, needs)
             };
             let this = self.clone();
@@ -412,20 +429,26 @@ impl Compute {
 
     /// Gives back what an execution held and reports its end.
     fn finished(&self, id: &ExecutionId, report: FromCompute) {
+        let mut told_to_stop = false;
         {
             let mut state = self.state.borrow_mut();
             if let Some(running) = state.running.remove(id) {
                 state.used = state.used.minus(&running.needs);
+                told_to_stop = running.stop_reason.is_some();
             }
         }
         self.ended.notify_one();
+        let full = matches!(&report, FromCompute::ComputeError { failure, .. } if failure.code == FailureCode::DiskFull);
+        if full && !told_to_stop {
+            self.parts.shelf.note_full();
+        }
         self.report(report);
         self.pump();
     }
 
-    /// Why a running execution is being cancelled.
-    fn cancel_reason(&self, id: &ExecutionId) -> Option<String> {
-        self.state.borrow().running.get(id).and_then(|running| running.cancel_reason.clone())
+    /// Why a running execution is being stopped.
+    fn stop_reason(&self, id: &ExecutionId) -> Option<String> {
+        self.state.borrow().running.get(id).and_then(|running| running.stop_reason.clone())
     }
 
     /// The event and the report for an execution that failed.

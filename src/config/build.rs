@@ -187,6 +187,7 @@ pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> 
             cache: values.size("Store.CacheSize").unwrap_or(Bytes::ZERO),
             job_retention: values.duration("Store.JobRetention"),
             max_jobs: values.count("Store.MaxJobs"),
+            reserve: values.size("Store.Reserve").unwrap_or(Bytes::ZERO),
             flush_after: values.duration("Store.FlushInterval"),
         },
         log_level: log_level(values),

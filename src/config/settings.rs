@@ -234,6 +234,8 @@ pub struct Store {
     pub job_retention: Duration,
     /// `Store.MaxJobs`.
     pub max_jobs: u32,
+    /// `Store.Reserve`: disk space set aside for the databases; zero is none.
+    pub reserve: Bytes,
     /// `Store.FlushInterval`: when what need not be durable at once becomes so.
     pub flush_after: Duration,
 }
@@ -252,6 +254,12 @@ impl Settings {
     #[must_use]
     pub fn scratch_dir(&self) -> PathBuf {
         self.data_dir.join("scratch")
+    }
+
+    /// What is set aside for the databases.
+    #[must_use]
+    pub fn reserve_file(&self) -> PathBuf {
+        self.data_dir.join("reserve")
     }
 
     /// What may be deleted at any time.

@@ -436,6 +436,12 @@ const STORE: &[Key] = &[
         "most jobs that have ended that are remembered; the oldest leave first",
     ),
     key(
+        "Store.Reserve",
+        Kind::Size(Bytes::ZERO, Bytes::mib(64)),
+        "1MiB",
+        "disk space set aside so that a full disk can still be recorded; 0 sets none aside",
+    ),
+    key(
         "Store.FlushInterval",
         Kind::Duration,
         "1s",

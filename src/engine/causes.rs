@@ -18,6 +18,7 @@ pub fn stopped(cause: Cause) -> Failure {
         Cause::Timeout => Failure::new(FailureCode::Timeout, "the execution took longer than its time limit")
             .hint("set Timeouts.ExecutionTimeout of the task higher"),
         Cause::Disk => Failure::new(FailureCode::DiskQuota, "the node needs the disk space"),
+        Cause::DiskFull => Failure::disk_full("the node's disk has no room for what the execution writes"),
         Cause::Shutdown => Failure::new(FailureCode::NodeRestart, "the node stopped while the execution ran"),
         Cause::Cancelled => Failure::new(FailureCode::Cancelled, "the execution was stopped"),
     }

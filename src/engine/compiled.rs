@@ -221,7 +221,8 @@ fn enter(
         return Err(Error::msg("the module exports no memory named 'memory'"));
     };
     let (bytes, guest) = memory.data_and_store_mut(caller);
-    match function(&mut guest.wasi, &mut Memory::new(bytes)) {
+    let answer = function(&mut guest.wasi, &mut Memory::new(bytes));
+    match guest.wasi.settle(answer) {
         Ok(()) => Ok(0),
         Err(Fault::Errno(number)) => Ok(number.0.into()),
         Err(Fault::Stop(stop)) => {

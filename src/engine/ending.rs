@@ -45,7 +45,7 @@ pub fn conclude(ending: Ending, run: &Run, wasi: &mut Wasi, limits: &Limits) -> 
         Ending::NotInstantiated(message) => return Err(not_instantiated(&message, run, limits)),
     };
     std::fs::write(run.scratch.exit_code(), code.to_string())
-        .map_err(|e| Failure::new(FailureCode::Internal, format!("cannot write exitCode: {e}")))?;
+        .map_err(|e| Failure::of_io(FailureCode::Internal, "cannot write exitCode", &e))?;
     Ok(code)
 }
 
@@ -123,5 +123,5 @@ fn io_failure(e: &io::Error, what: &str) -> Failure {
     }
     let code =
         if e.kind() == io::ErrorKind::InvalidInput { FailureCode::InvalidJob } else { FailureCode::Internal };
-    Failure::new(code, format!("{what}: {e}"))
+    Failure::of_io(code, what, e)
 }

@@ -38,7 +38,7 @@ impl Scratch {
             [scratch.result(), scratch.root(), scratch.dir.join("inputs"), scratch.dir.join("modules")]
         {
             create_private_dir(&part).map_err(|e| {
-                Failure::new(FailureCode::Internal, format!("cannot create {}: {e}", part.display()))
+                Failure::of_io(FailureCode::Internal, &format!("cannot create {}", part.display()), &e)
             })?;
         }
         Ok(scratch)

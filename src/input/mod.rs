@@ -129,11 +129,7 @@ impl Sink<'_> {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FailureCode::DiskQuota,
-        _ => FailureCode::Internal,
-    };
-    Failure::new(code, format!("cannot write {}: {error}", path.display()))
+    Failure::of_io(FailureCode::Internal, &format!("cannot write {}", path.display()), error)
 }
 
 fn failed(text: impl Into<String>) -> Failure {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::Trouble;
+
 /// The kinds of failure. Names are what history, API and store hold; unknown names read as `internal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,6 +22,8 @@ pub enum FailureCode {
     Timeout,
     /// The guest wrote more than it may, or the node has no room.
     DiskQuota,
+    /// The node's disk is full: others took the room that the execution was promised.
+    DiskFull,
     /// The guest trapped.
     Trap,
     /// Somebody stopped it.
@@ -46,6 +50,7 @@ impl FailureCode {
             Self::OutOfMemory => "out_of_memory",
             Self::Timeout => "timeout",
             Self::DiskQuota => "disk_quota",
+            Self::DiskFull => "disk_full",
             Self::Trap => "trap",
             Self::Cancelled => "cancelled",
             Self::NodeRestart => "node_restart",
@@ -58,7 +63,10 @@ impl FailureCode {
     /// Whether the same job may succeed if it is simply run again.
     #[must_use]
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::NodeRestart | Self::PublishFailed | Self::InputFailed | Self::Internal)
+        matches!(
+            self,
+            Self::NodeRestart | Self::DiskFull | Self::PublishFailed | Self::InputFailed | Self::Internal
+        )
     }
 }
 
@@ -88,6 +96,23 @@ impl Failure {
         Self { code, message: message.into(), hint: String::new() }
     }
 
+    /// A step that the operating system refused: `code`, unless it did so for want of room.
+    #[must_use]
+    pub fn of_io(code: FailureCode, what: &str, error: &std::io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        match Trouble::of(error) {
+            Trouble::Full => Self::disk_full(text),
+            Trouble::ReadOnly | Trouble::Failing => Self::new(code, text),
+        }
+    }
+
+    /// The disk is full, with what to do about it.
+    #[must_use]
+    pub fn disk_full(message: impl Into<String>) -> Self {
+        Self::new(FailureCode::DiskFull, message)
+            .hint("free disk space on the node, then submit the job again; `codling results df` shows what results take")
+    }
+
     /// The same with what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -110,6 +135,7 @@ mod tests {
             C::OutOfMemory,
             C::Timeout,
             C::DiskQuota,
+            C::DiskFull,
             C::Trap,
             C::Cancelled,
             C::NodeRestart,

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::compute::Load;
 use crate::model::validate::Problems;
-use crate::model::{EvaluationId, IllegalTransition, JobId, JobSpec};
+use crate::model::{DiskReport, EvaluationId, IllegalTransition, JobId, JobSpec};
 use crate::store::StoreError;
 
 /// Commands that may wait for the core; one for each thread that can ask is enough.
@@ -38,6 +38,9 @@ pub enum CoreError {
         /// How many.
         active: usize,
     },
+    /// The disk is full or fails: no new work is taken.
+    #[error("the job was not taken: {}", .0.message())]
+    Disk(DiskReport),
     /// The store refused.
     #[error("the job could not be stored: {0}")]
     Store(#[from] StoreError),

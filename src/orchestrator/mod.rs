@@ -167,7 +167,12 @@ impl Orchestrator {
         if !known {
             self.stop_ended(id, &mut change, reason)?;
         }
+        let again = change.clone();
         let stored = self.parts.store.write_internal(change).await;
+        if stored.as_ref().is_err_and(|error| error.trouble().is_some()) {
+            // It is kept, and stored with the first commit that can be.
+            self.commit(again);
+        }
         // The user wants it to end, whether or not the store could take that down.
         self.cancel_rows(id, reason);
         self.retire(id);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::archive::PackError;
-use crate::model::{Bytes, DeletionReason, ExecutionId, Failure, FailureCode, Timestamp};
+use crate::model::{Bytes, DeletionReason, ExecutionId, Failure, FailureCode, Timestamp, Trouble};
 use crate::store::StoreError;
 use crate::sys::Cause;
 
@@ -13,7 +13,9 @@ use crate::sys::Cause;
 #[non_exhaustive]
 pub enum NoRoom {
     /// The quota does not allow it.
-    #[error("no room for {asked}: at most {room} of Results.Quota ({quota}) can be made free now")]
+    #[error(
+        "no room for {asked}: at most {room} of Results.Quota ({quota}) can be made free now; it holds {held}"
+    )]
     Quota {
         /// What was asked for.
         asked: Bytes,
@@ -21,6 +23,8 @@ pub enum NoRoom {
         room: Bytes,
         /// The quota.
         quota: Bytes,
+        /// What takes how much of it.
+        held: String,
     },
     /// Results may not take more together.
     #[error("no room for {asked}: at most {room} of Results.MaxSize ({max_size}) can be made free now")]
@@ -123,13 +127,16 @@ impl From<NoRoom> for Failure {
                 (FailureCode::DiskQuota, "unpin or remove results, ask for less disk, or raise Results.Quota")
             }
             NoRoom::Disk { .. } => {
-                (FailureCode::DiskQuota, "free disk space, ask for less disk, or lower Results.MinFree")
+                (FailureCode::DiskFull, "free disk space, ask for less disk, or lower Results.MinFree")
             }
             NoRoom::Size { .. } => {
                 (FailureCode::DiskQuota, "unpin or remove results, or raise Results.MaxSize")
             }
             NoRoom::Count { .. } => {
                 (FailureCode::DiskQuota, "unpin or remove results, or raise Results.MaxCount")
+            }
+            NoRoom::Ledger(source) if source.trouble() == Some(Trouble::Full) => {
+                return Self::disk_full(with_causes(&error));
             }
             NoRoom::Probe(_) | NoRoom::Ledger(_) | NoRoom::Delete { .. } => (FailureCode::Internal, ""),
         };
@@ -143,6 +150,11 @@ impl From<PublishError> for Failure {
             PublishError::NoRoom(no_room) => return no_room.into(),
             other => other,
         };
+        if let PublishError::Pack(PackError::Write(source)) | PublishError::File { source, .. } = &error
+            && Trouble::of(source) == Trouble::Full
+        {
+            return Self::disk_full(with_causes(&error));
+        }
         let (code, hint) = match &error {
             PublishError::TooLarge { .. } => (
                 FailureCode::ResultTooLarge,
@@ -151,6 +163,7 @@ impl From<PublishError> for Failure {
             PublishError::Interrupted(Cause::Cancelled) => (FailureCode::Cancelled, ""),
             PublishError::Interrupted(Cause::Timeout) => (FailureCode::Timeout, ""),
             PublishError::Interrupted(Cause::Disk) => (FailureCode::DiskQuota, ""),
+            PublishError::Interrupted(Cause::DiskFull) => (FailureCode::DiskFull, ""),
             PublishError::Interrupted(Cause::Shutdown) => (FailureCode::NodeRestart, ""),
             PublishError::Exists(_) | PublishError::NoRoom(_) => (FailureCode::Internal, ""),
             PublishError::Pack(_) | PublishError::File { .. } => (FailureCode::PublishFailed, ""),
@@ -253,7 +266,7 @@ mod tests {
 
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let failure = Failure::from(PublishError::from(PackError::Write(full())));
-        assert_eq!(failure.code, FailureCode::PublishFailed);
+        assert_eq!(failure.code, FailureCode::DiskFull);
         assert!(
             failure.message.starts_with("cannot pack the result: cannot write the archive: "),
             "{failure}"

@@ -77,7 +77,7 @@ impl Shelf {
         amount: Bytes,
     ) -> Result<ScratchLease, NoRoom> {
         let meter = Arc::new(Meter::new(amount));
-        let scratch = Scratch { amount: amount.on_disk(), meter: Arc::clone(&meter) };
+        let scratch = Scratch { execution: id.clone(), amount: amount.on_disk(), meter: Arc::clone(&meter) };
         let number = self.make_room(Wish::Scratch(amount.on_disk()), |state| {
             let number = state.next_lease;
             state.next_lease += 1;
@@ -98,7 +98,7 @@ impl Shelf {
         let quota = self.settings.quota;
         let room = quota.minus(state.used().minus(state.cache));
         if bytes > state.cache && bytes > room {
-            return Err(NoRoom::Quota { asked: bytes, room, quota });
+            return Err(NoRoom::Quota { asked: bytes, room, quota, held: state.held() });
         }
         state.cache = bytes;
         Ok(())

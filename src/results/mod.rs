@@ -1,6 +1,7 @@
 //! Published results: one directory, one quota, one ledger.
 
 mod dates;
+mod disk;
 mod error;
 mod lease;
 pub mod policy;
@@ -13,6 +14,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use disk::Surroundings;
 pub use error::{Missing, NoRoom, PublishError, Refusal, ShelfError};
 pub use lease::{ReadLease, ScratchLease};
 pub use publish::{Published, STEP};

@@ -72,12 +72,20 @@ impl Shelf {
     /// for nothing but its size.
     fn check_size(&self, dir: &Path, interrupt: &Interrupt) -> Result<Bytes, PublishError> {
         let most = archive::pack::upper_bound(dir, &self.settings.pack, interrupt)?;
-        let room = self.room_to_be_made()?;
+        let (allowed, disk) = self.room_to_be_made()?;
+        let room = allowed.min(disk);
         if most.on_disk() <= room {
             return Ok(most);
         }
         let size = archive::pack(dir, &mut io::sink(), &self.settings.pack, interrupt)?.size;
-        if size.on_disk() <= room { Ok(size) } else { Err(PublishError::TooLarge { size, room }) }
+        if size.on_disk() <= room {
+            Ok(size)
+        } else if size.on_disk() <= allowed {
+            // Others have the room that the quota promises.
+            Err(NoRoom::Disk { asked: size, room, min_free: self.settings.min_free }.into())
+        } else {
+            Err(PublishError::TooLarge { size, room })
+        }
     }
 
     /// The row is durable: from now on the result is served, and may be deleted. Never blocks.

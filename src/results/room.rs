@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::error::NoRoom;
 use super::policy::{self, Need, Pick, Policy};
-use super::shelf::{Shelf, TOMBSTONES_MAX, deletion};
+use super::shelf::{Shelf, ShelfSettings, TOMBSTONES_MAX, deletion};
 use super::state::{Phase, Shortage, State, Wish, execution_id};
 use crate::model::{Bytes, Deletion, DeletionReason, ResultEntry, ResultStatus, Timestamp};
 use crate::store::ExecutionChange;
@@ -38,7 +38,7 @@ impl Shelf {
             let now = self.trusted_now();
             let jumps = self.clock.jumps();
             let victims = {
-                let mut state = self.state();
+                let mut state = self.whole_state();
                 let shortage = self.shortage(&state, wish, free);
                 let places = wish.places();
                 let crowded = state.count() + places as usize > self.settings.max_count as usize;
@@ -94,22 +94,22 @@ impl Shelf {
         }
         if shortage.quota >= shortage.disk {
             let room = quota.plus(deletable).minus(state.used());
-            return NoRoom::Quota { asked, room: room.min(quota), quota };
+            return NoRoom::Quota { asked, room: room.min(quota), quota, held: state.held() };
         }
         let room = free.plus(deletable).minus(state.unwritten().plus(min_free));
         NoRoom::Disk { asked, room, min_free }
     }
 
-    /// All that could be made free now, deleting whatever may go.
-    pub(super) fn room_to_be_made(&self) -> Result<Bytes, NoRoom> {
+    /// All that could be made free now, deleting whatever may go: of what is allowed, and of the file system.
+    pub(super) fn room_to_be_made(&self) -> Result<(Bytes, Bytes), NoRoom> {
         let free = self.disk.space().map_err(NoRoom::Probe)?.free;
         let (now, jumps) = (self.trusted_now(), self.clock.jumps());
-        let state = self.state();
+        let state = self.whole_state();
         let deletable = policy::deletable(&state.items(jumps), now);
         let quota = self.settings.quota.plus(deletable).minus(state.used());
         let disk = free.plus(deletable).minus(state.unwritten().plus(self.settings.min_free));
         let size = self.settings.max_size.plus(deletable).minus(state.results()).min(self.settings.max_size);
-        Ok(quota.min(disk).min(size))
+        Ok((quota.min(size), disk))
     }
 
     /// Why there is no room left to work in, whatever is deleted for it; none if there is [`ROOM_LEAST`].
@@ -170,11 +170,17 @@ impl Shelf {
     /// # Errors
     /// The ledger or a file cannot be changed, or the file system does not answer.
     pub fn gc(&self, dry_run: bool) -> Result<Vec<Deletion>, NoRoom> {
+        self.collect(self.settings.min_free, dry_run)
+    }
+
+    /// The same with so much free space to be had.
+    pub(super) fn collect(&self, min_free: Bytes, dry_run: bool) -> Result<Vec<Deletion>, NoRoom> {
         let room = self.room();
         self.settle_dates(&room)?;
         let free = self.disk.space().map_err(NoRoom::Probe)?.free;
         let now = self.trusted_now();
-        let shortage = self.state().shortage(Wish::Nothing, &self.settings, free);
+        let settings = ShelfSettings { min_free, ..self.settings.clone() };
+        let shortage = self.whole_state().shortage(Wish::Nothing, &settings, free);
         let need = Need { room: shortage.worst(), places: 0, reason: shortage.reason() };
         let choose = |items: &[policy::Item]| {
             let mut plan = policy::plan(items, &self.policy(), now, &need);

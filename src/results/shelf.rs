@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::disk::Watch;
 use super::error::{Missing, Refusal};
 use super::lease::ReadLease;
 use super::policy::{self, Pick, Policy};
@@ -68,6 +69,8 @@ pub struct Df {
     pub scratch: Bytes,
     /// What the cache takes.
     pub cache: Bytes,
+    /// What the databases and their reserve take.
+    pub beside: Bytes,
     /// Of all this, what was promised and is not yet written.
     pub reserved: Bytes,
     /// What is left of the quota.
@@ -113,6 +116,7 @@ pub struct Shelf {
     state: Mutex<State>,
     room: Mutex<()>,
     listeners: Mutex<Vec<Listener>>,
+    pub(super) watch: Watch,
 }
 
 /// Nothing that is done under these locks can panic half way.
@@ -138,6 +142,7 @@ impl Shelf {
             state: Mutex::new(state),
             room: Mutex::default(),
             listeners: Mutex::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -149,6 +154,14 @@ impl Shelf {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// The same, with what databases and reserve take by now.
+    pub(super) fn whole_state(&self) -> MutexGuard<'_, State> {
+        let beside = self.taken_beside();
+        let mut state = self.state();
+        state.beside = beside;
+        state
     }
 
     pub(super) fn room(&self) -> MutexGuard<'_, ()> {
@@ -269,13 +282,14 @@ impl Shelf {
     pub fn df(&self) -> Df {
         let space = self.disk.space().ok();
         let (now, jumps) = (self.trusted_now(), self.clock.jumps());
-        let state = self.state();
+        let state = self.whole_state();
         let next = policy::next(&state.items(jumps), &self.policy(), now, NEXT_SHOWN);
         Df {
             quota: self.settings.quota,
             results: state.results(),
             scratch: state.scratch(),
             cache: state.cache,
+            beside: state.beside,
             reserved: state.unwritten(),
             free: self.settings.quota.minus(state.used()),
             min_free: self.settings.min_free,

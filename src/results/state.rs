@@ -78,6 +78,7 @@ pub(super) struct Packing {
 /// What an execution may write.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    pub(super) execution: ExecutionId,
     pub(super) amount: Bytes,
     pub(super) meter: Arc<Meter>,
 }
@@ -140,6 +141,8 @@ pub(super) struct State {
     pub(super) fetched: BTreeSet<Uuid>,
     /// What went since the start, by reason.
     pub(super) gone: BTreeMap<DeletionReason, Gone>,
+    /// What counts beside results, scratch and cache, as of the last look.
+    pub(super) beside: Bytes,
     /// Rows of results that have gone, by the time at which they went.
     pub(super) tombstones: BTreeSet<(Timestamp, Uuid)>,
 }
@@ -182,7 +185,13 @@ impl State {
 
     /// All that counts against the quota.
     pub(super) fn used(&self) -> Bytes {
-        self.results().plus(self.scratch()).plus(self.cache)
+        self.results().plus(self.scratch()).plus(self.cache).plus(self.beside)
+    }
+
+    /// What takes how much of the quota, in words.
+    pub(super) fn held(&self) -> String {
+        let (results, scratch, cache, beside) = (self.results(), self.scratch(), self.cache, self.beside);
+        format!("results {results}, executions {scratch}, cache {cache}, databases {beside}")
     }
 
     /// What was promised and is not yet on the disk.

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::model::Bytes;
-use crate::sys::{Files, RealFiles, Trouble};
+use crate::model::{Bytes, Trouble};
+use crate::sys::{Files, RealFiles};
 
 pub use backend::{Backend, Change, Compacted, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};

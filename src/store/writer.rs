@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, Change, Durability};
 use super::{Stats, StoreError};
-use crate::sys::Trouble;
+use crate::model::Trouble;
 
 /// Batches that may wait; more from outside get [`StoreError::Busy`].
 pub const QUEUE_MAX: usize = 1024;

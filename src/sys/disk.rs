@@ -6,29 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::Bytes;
 
-/// What keeps a file system from doing what it is asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// It has no room (`ENOSPC`), or the user has none on it (`EDQUOT`).
-    Full,
-    /// It takes no writes (`EROFS`).
-    ReadOnly,
-    /// Anything else: the medium fails (`EIO`), a file is not there.
-    Failing,
-}
-
-impl Trouble {
-    /// What this error says of the file system.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
-            _ => Self::Failing,
-        }
-    }
-}
-
 /// Size of a file system and what an ordinary user may still write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {

@@ -13,6 +13,8 @@ pub enum Condition {
     Core,
     /// The store cannot be written.
     Store,
+    /// The file system is full, or about to be, or fails.
+    Disk,
     /// There is no room for results and scratch.
     Quota,
     /// The node ended shortly after its last starts: nothing is run for a while.
@@ -21,7 +23,8 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Stopping, Self::Core, Self::Store, Self::Quota, Self::CrashLoop];
+    pub const ALL: [Self; 6] =
+        [Self::Stopping, Self::Core, Self::Store, Self::Disk, Self::Quota, Self::CrashLoop];
 
     /// Its name, as `/readyz` shows it.
     #[must_use]
@@ -30,6 +33,7 @@ impl Condition {
             Self::Stopping => "stopping",
             Self::Core => "core",
             Self::Store => "store",
+            Self::Disk => "disk",
             Self::Quota => "quota",
             Self::CrashLoop => "crash-loop",
         }

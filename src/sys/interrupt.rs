@@ -13,6 +13,8 @@ pub enum Cause {
     Timeout,
     /// It wrote too much.
     Disk,
+    /// The file system is full, or about to be.
+    DiskFull,
     /// The node stops.
     Shutdown,
 }

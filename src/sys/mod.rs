@@ -16,10 +16,11 @@ pub mod machine;
 pub mod meter;
 pub mod net;
 pub mod notify;
+pub mod reserve;
 pub mod text;
 
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
-pub use disk::{DiskProbe, FixedDisk, Space, StatVfs, Trouble};
+pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
 pub use files::{FileOut, Files, RealFiles};
 pub use health::{Condition, Health};
 pub use interrupt::{Cause, Interrupt, Registration};
@@ -28,3 +29,4 @@ pub use machine::Machine;
 pub use meter::{Meter, OverLimit};
 pub use net::Network;
 pub use notify::Notifier;
+pub use reserve::Reserve;

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Bytes, DeletionReason, ResultEntry, ResultStatus, Timestamp};
+use crate::model::{Bytes, DeletionReason, DiskState, ResultEntry, ResultStatus, Timestamp};
 
 /// Answer to a submission.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +238,8 @@ pub struct DfAnswer {
     pub scratch: Bytes,
     /// Compiled modules and the like.
     pub cache: Bytes,
+    /// The databases, and what is set aside for them.
+    pub databases: Bytes,
     /// Reserved and not yet written.
     pub reserved: Bytes,
     /// What is left of the quota.
@@ -259,6 +261,11 @@ pub struct DfAnswer {
     /// Jobs that have ended: how many are remembered, how many have left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<JobsKept>,
+    /// How the disk is.
+    pub disk_state: DiskState,
+    /// What is wrong with it; empty if nothing is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub disk_message: String,
     /// What would be deleted next, in order, and why.
     pub next: Vec<DeletionRow>,
 }

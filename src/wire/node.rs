@@ -81,6 +81,8 @@ pub struct NodeFacts {
     pub queued: u32,
     /// Where its results are fetched from.
     pub results: Option<ResultAddresses>,
+    /// What is wrong with the disk; empty if nothing is.
+    pub disk: String,
 }
 
 /// `NodeInfo`. A node with both roles calls itself `Compute`: otherwise 1.9 shows no capacity.
@@ -94,6 +96,9 @@ pub struct NodeInfo<'a> {
     bacalhau_version: BuildVersion,
     compute_node_info: ComputeInfo<'a>,
     supported_protocols: [&'static str; 1],
+    /// Our own: absent while the disk is fine.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    disk_warning: &'a str,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -166,6 +171,7 @@ impl<'a> NodeInfo<'a> {
                 address: "",
             },
             supported_protocols: ["ncl/v1"],
+            disk_warning: &facts.disk,
         }
     }
 }

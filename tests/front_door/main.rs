@@ -12,6 +12,7 @@ mod attack;
 mod bad_input;
 mod config;
 mod demo;
+mod disk_full;
 mod hostile;
 mod job_get;
 mod jobs;

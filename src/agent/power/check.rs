@@ -222,7 +222,7 @@ fn jobs_and_executions_agree(node: &Alive, failures: bool) {
 
 fn ledger_and_files_agree(node: &Alive, root: &Path) {
     let mut occupied = Bytes::ZERO;
-    let mut listed = BTreeSet::from([PathBuf::from("node.json")]);
+    let mut listed = BTreeSet::from([PathBuf::from("node.json"), PathBuf::from("reserve")]);
     let jobs: BTreeMap<JobId, JobRecord> =
         all_jobs(&node.stores).into_iter().map(|job| (job.id.clone(), job)).collect();
     let found = files(root);

@@ -84,6 +84,7 @@ fn sample(key: &Key) -> (&'static str, &'static [&'static str]) {
         ("Logging.Level", _) => ("debug", &[]),
         ("Logging.Mode", _) => ("json", &[]),
         ("Results.EvictFirst", _) => ("fetched", &[]),
+        ("Store.Reserve", _) => ("2Mi", &[]),
         (_, Kind::Word(_)) => ("memory", &[]),
         (_, Kind::Path) => ("/elsewhere/it", &[]),
         (_, Kind::Bool) => ("true", &[]),

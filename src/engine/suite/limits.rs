@@ -213,6 +213,9 @@ fn disk_by_offset_and_size(engine: &AnyEngine) {
     over(engine, &["write /out/f x", "pwrite /out/f 9000000000000000000 1"]);
     over(engine, &["write /out/f x", "pwrite /out/f 0 1500000"]);
     over(engine, &["write /f x", "truncate /f 2000000"]);
+    // A hole of 1 TiB, and one that a write leaves behind.
+    over(engine, &["write /f x", "truncate /f 1099511627776"]);
+    over(engine, &["write /f x", "pwrite /f 1099511627776 1"]);
     over(engine, &["write /f x", "truncate /f 9223372036854775807"]);
     over(engine, &["write /f x", "allocate /f 2000000"]);
     // Beyond what a file can be at all, the guest is told and goes on.
@@ -224,6 +227,15 @@ fn disk_by_offset_and_size(engine: &AnyEngine) {
 fn disk_by_entries(engine: &AnyEngine) {
     let ran = over(engine, &["mkdir /out/d", "many /out/d 1000"]);
     assert!(std::fs::read_dir(ran.scratch.output("out").join("d")).unwrap().count() > 200);
+    // A million files with nothing in them cost what a million inodes do.
+    let ran = over(engine, &["mkdir /out/d", "many /out/d 1000000"]);
+    assert!(std::fs::read_dir(ran.scratch.output("out").join("d")).unwrap().count() <= 256);
+    // More names of one file, too; and what has two names is not given back with the first.
+    let names: Vec<_> = (0..300).map(|i| format!("ln /out/f /out/f{i}")).collect();
+    let names = std::iter::once("write /out/f x").chain(names.iter().map(String::as_str));
+    over(engine, &names.collect::<Vec<_>>());
+    let big = format!("write /out/f {}", "x".repeat(600_000));
+    over(engine, &[&big, "ln /out/f /out/g", "rm /out/f", &big]);
     let mkdirs: Vec<_> = (0..300).map(|i| format!("mkdir /d{i}")).collect();
     over(engine, &mkdirs.iter().map(String::as_str).collect::<Vec<_>>());
     let links: Vec<_> = (0..300).map(|i| format!("symlink x l{i}")).collect();

@@ -22,13 +22,13 @@ use std::time::Instant;
 pub use abi::{Answer, Fault, Stop};
 pub use memory::Memory;
 
-use self::abi::Errno;
+use self::abi::{Errno, errno};
 use self::disk::Disk;
 use self::stream::Stream;
 use self::table::{Entry, OpenDir, Table};
 use self::tree::{Place, Tree};
 use super::{Mount, Run};
-use crate::sys::{Interrupt, OverLimit};
+use crate::sys::{Cause, Interrupt, OverLimit};
 
 /// The module that guests import from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -143,6 +143,18 @@ impl Wasi {
     #[must_use]
     pub const fn over(&self) -> Option<OverLimit> {
         self.disk.over()
+    }
+
+    /// What comes of an answer. That the node's disk is full is not for the guest to make the best of: it was
+    /// promised the room, and what it left would look like a result.
+    pub fn settle(&mut self, answer: Answer) -> Answer {
+        match answer {
+            Err(Fault::Errno(errno::NOSPC | errno::DQUOT)) => {
+                self.interrupt.raise(Cause::DiskFull);
+                Err(Stop::Interrupted.into())
+            }
+            other => other,
+        }
     }
 
     /// Adds a line to the guest's standard error.

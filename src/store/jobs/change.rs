@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Changes to the orchestrator role's database that belong together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "changes do nothing until they are written"]
 pub struct JobChange(pub(super) Result<Vec<Change>, StoreError>);
 

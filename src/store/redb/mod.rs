@@ -55,6 +55,8 @@ pub struct RedbBackend {
     state: RwLock<State>,
     /// Called when a read has failed.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What is wrong, told without waiting for the file.
+    trouble: Mutex<Option<StoreError>>,
     /// How often the file was opened again.
     reopened: AtomicU64,
 }
@@ -87,6 +89,7 @@ impl RedbBackend {
             commit: Mutex::new(()),
             state: RwLock::new(State::Open(Box::new(open))),
             wake: OnceLock::new(),
+            trouble: Mutex::default(),
             reopened: AtomicU64::new(0),
         })
     }
@@ -264,10 +267,7 @@ impl Backend for RedbBackend {
     }
 
     fn trouble(&self) -> Option<StoreError> {
-        match &*self.state() {
-            State::Out(outage) => Some(outage.error(&self.path)),
-            State::Open(_) | State::Closed => None,
-        }
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn on_failed_read(&self, wake: Box<dyn Fn() + Send + Sync>) {

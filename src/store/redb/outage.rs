@@ -6,8 +6,8 @@
 //! committed lazily before or during it is in that commit. What failed is not, whatever became of it in the file.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redb::StorageError;
@@ -24,7 +24,7 @@ use super::{Open, RedbBackend, State, view_of};
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Longest pause between two attempts: each reads the file once.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A file that has failed.
 pub(super) struct Outage {
@@ -127,25 +127,30 @@ impl RedbBackend {
 
     /// Puts an outage in the place of whatever there was.
     pub(super) fn go_out(&self, state: &mut State, pending: Pending, cause: &StoreError) {
-        log::error!(target: "store", "{}; it is opened again when it can be", cause.with_causes());
+        log::error!(target: "codling::store", "{}; it is opened again when it can be", cause.with_causes());
         // Whoever has the file open must be gone before it is opened again.
         *state = State::Closed;
         let mut outage = Outage {
-                    readable: None,
-                    pending: Pending::default(),
-                    cause: cause.clone(),
-                    since: Instant::now(),
-                    pause: FIRST_PAUSE,
-                    retry_at: Instant::now() + FIRST_PAUSE,
-                };
+            readable: None,
+            pending: Pending::default(),
+            cause: cause.clone(),
+            since: Instant::now(),
+            pause: FIRST_PAUSE,
+            retry_at: Instant::now() + FIRST_PAUSE,
+        };
+        self.say(Some(outage.error(&self.path)));
         outage.keep(pending, self.open_for_reading());
         *state = State::Out(Box::new(outage));
+    }
+
+    fn say(&self, trouble: Option<StoreError>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn open_for_reading(&self) -> Option<(Open, Held)> {
         self.reopened.fetch_add(1, Ordering::AcqRel);
         let (db, held) = (self.reopen)(&self.path)
-            .map_err(|error| log::debug!(target: "store", "{}", error.with_causes()))
+            .map_err(|error| log::debug!(target: "codling::store", "{}", error.with_causes()))
             .ok()?;
         let view = view_of(&db).ok()?;
         Some((Open { view, db }, held))
@@ -183,18 +188,20 @@ impl RedbBackend {
         match opened {
             Ok(open) => {
                 log::info!(
-                    target: "store",
+                    target: "codling::store",
                     "database {} works again after {} s; nothing that was kept was lost",
                     self.path.display(),
                     outage.since.elapsed().as_secs()
                 );
                 *state = State::Open(Box::new(open));
+                self.say(None);
                 Ok(())
             }
             Err(error) => {
                 outage.pause = (outage.pause * 2).min(PAUSE_MAX);
                 outage.retry_at = Instant::now() + outage.pause;
                 outage.cause = error;
+                self.say(Some(outage.error(&self.path)));
                 let pending = outage.let_go();
                 outage.keep(pending, self.open_for_reading());
                 Err(outage.error(&self.path))

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::super::{Backend, Change, Durability, Place, RedbBackend, StoreError, StoreSettings, Stores};
 use super::faulty::Disk;
+use crate::model::Trouble;
 use crate::store::conformance::TempDir;
-use crate::sys::Trouble;
 
 const KINDS: [(ErrorKind, Trouble); 3] = [
     (ErrorKind::StorageFull, Trouble::Full),

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use ::redb::{Database, TableDefinition};
 
 use super::super::conformance::TempDir;
 use super::super::{Backend, Change, Durability, SCHEMA, StoreError, StoreSettings};
 use super::RedbBackend;
-use super::faulty::Disk;
+use super::faulty::{Disk, DiskState};
 use crate::model::Sha256;
 
 fn open(path: &Path) -> Result<RedbBackend, StoreError> {
@@ -320,7 +321,7 @@ fn a_compaction_that_is_cut_off_at_any_step_costs_nothing() {
     };
     assert!(after * 4 < image.len() && steps > 40, "{after} of {} in {steps}", image.len());
     for fails_from in (0..steps).step_by(3) {
-        let state = DiskState { bytes: image.clone(), steps: 0, fails_from: Some(fails_from) };
+        let state = DiskState { bytes: image.clone(), fails_from: Some(fails_from), ..DiskState::default() };
         let disk = Disk(Arc::new(Mutex::new(state)));
         if let Ok(db) = RedbBackend::over(disk.clone(), &path, StoreSettings::DEFAULT_CACHE) {
             let _ = db.compact();

@@ -65,7 +65,9 @@ impl Pending {
             match change {
                 Change::Put(key, value) => pending.set(key.clone(), Some(value.clone())),
                 Change::Delete(key) => pending.set(key.clone(), None),
-                Change::PutBeside { .. } | Change::DeleteRange(..) | Change::DeleteOrphan { .. } => return None,
+                Change::PutBeside { .. } | Change::DeleteRange(..) | Change::DeleteOrphan { .. } => {
+                    return None;
+                }
             }
         }
         Some(pending)
