@@ -226,7 +226,8 @@ fn the_reserve_lets_a_full_disk_be_recorded() {
     for id in &writers {
         assert_eq!(node.wait_state(id, &["Failed", "Completed"]), "Failed");
     }
-    assert!(node.stop().success());
+    // It may say that the last lazy changes could not be written: the next start makes them again from the records.
+    node.stop();
     disk.fill(0);
     let node = Node::start(&disk.path().join("data"), SETTINGS);
     for id in &writers {
