@@ -26,6 +26,12 @@ pub const QUEUE_MAX: usize = 1024;
 /// Bytes of keys and values that may wait; more from outside get [`StoreError::Busy`].
 pub const QUEUE_MAX_BYTES: u64 = 4 << 20;
 
+/// How long a batch waits for others while they come in crowds: about as long as a good card takes for one commit.
+const GATHER: Duration = Duration::from_millis(4);
+
+/// As many do not wait for more.
+const GATHER_MAX: usize = 64;
+
 /// Stack of the writer thread. Measured with 1000 jobs in the store: 48 KiB are enough for a program made small,
 /// one that is not optimised needs more than 80.
 const STACK: usize = if cfg!(debug_assertions) { 256 << 10 } else { 128 << 10 };
@@ -90,6 +96,13 @@ pub(super) enum Mode {
     Lazy,
     /// Visible at once; answered when durable, with the next durable commit.
     Soon,
+}
+
+impl Mode {
+    /// Whether its batch is answered only after a commit of its own kind: a durable one.
+    fn is_durable(self) -> bool {
+        matches!(self, Self::Outside | Self::Inside)
+    }
 }
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
@@ -169,7 +182,7 @@ impl Writer {
             .enumerate()
             .map(|(number, backend)| Target { number, backend, lazy_since: None, later: Vec::new() })
             .collect();
-        let thread = Thread { shared: Arc::clone(&shared), databases, flush_after };
+        let thread = Thread { shared: Arc::clone(&shared), databases, flush_after, crowded: false };
         let handle = std::thread::Builder::new()
             .name("store".into())
             .stack_size(STACK)
@@ -251,6 +264,8 @@ struct Thread {
     shared: Arc<Shared>,
     databases: Vec<Target>,
     flush_after: Duration,
+    /// Whether several batches shared the last durable commit.
+    crowded: bool,
 }
 
 impl Thread {
@@ -283,12 +298,33 @@ impl Thread {
             }
             queue = self.shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        if self.crowded {
+            queue = self.gather(queue);
+        }
         queue.bytes = 0;
         (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.pings), queue.closed)
     }
 
+    /// Lets more batches come. Where many wait for commits, each of them waits a little longer and the flash is
+    /// written less often; one that comes alone is never kept waiting.
+    fn gather<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let until = Instant::now() + GATHER;
+        while !queue.closed && queue.waiting.len() < GATHER_MAX {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || queue.waiting.is_empty() {
+                break;
+            }
+            queue = self.shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue
+    }
+
     /// One transaction for each database that the batches name; then the answers.
     fn commit_batches(&mut self, batches: VecDeque<Batch>) {
+        let durable = batches.iter().filter(|batch| batch.mode.is_durable()).count();
+        if durable > 0 {
+            self.crowded = durable > 1;
+        }
         let mut groups: Vec<Group> = self.databases.iter().map(|_| Group::default()).collect();
         for batch in batches {
             match groups.get_mut(batch.database) {
@@ -297,15 +333,22 @@ impl Thread {
             }
         }
         for (target, group) in self.databases.iter_mut().zip(groups) {
-            if group.answers.is_empty() && group.later.is_empty() {
+            if group.parts.is_empty() {
                 continue;
             }
-            let result = target.commit(&self.shared, &group.changes, group.durability());
-            match result {
-                Ok(()) if !group.durable => target.later.extend(group.later),
-                _ => answer(group.later, &result),
+            let durability = group.durability();
+            let result = target.commit(&self.shared, &group.changes, durability);
+            if result.is_ok() || durability == Durability::Lazy {
+                target.tell(group.parts, durability, &result);
+                continue;
             }
-            answer(group.answers, &result);
+            // What need not be durable yet is not lost with its neighbours.
+            let (refused, kept) = group.split();
+            target.tell(refused.parts, durability, &result);
+            if !kept.parts.is_empty() {
+                let result = target.commit(&self.shared, &kept.changes, Durability::Lazy);
+                target.tell(kept.parts, Durability::Lazy, &result);
+            }
         }
     }
 
@@ -352,24 +395,43 @@ impl Thread {
     }
 }
 
+/// Batches that go into one transaction.
 #[derive(Default)]
 struct Group {
     changes: Vec<Change>,
-    durable: bool,
-    answers: Vec<Answer>,
-    /// To be answered when durable, though the group need not be.
-    later: Vec<Answer>,
+    parts: Vec<Part>,
+}
+
+/// One of them.
+struct Part {
+    /// How many of the group's changes are its own; they follow those of the part before.
+    changes: usize,
+    mode: Mode,
+    answer: Answer,
 }
 
 impl Group {
     fn add(&mut self, batch: Batch) {
-        self.changes.extend(batch.changes);
-        self.durable |= matches!(batch.mode, Mode::Outside | Mode::Inside);
-        if batch.mode == Mode::Soon { &mut self.later } else { &mut self.answers }.push(batch.answer);
+        let Batch { changes, mode, answer, database: _ } = batch;
+        self.parts.push(Part { changes: changes.len(), mode, answer });
+        self.changes.extend(changes);
     }
 
     fn durability(&self) -> Durability {
-        if self.durable { Durability::Durable } else { Durability::Lazy }
+        let durable = self.parts.iter().any(|part| part.mode.is_durable());
+        if durable { Durability::Durable } else { Durability::Lazy }
+    }
+
+    /// Those that must be durable, and the others.
+    fn split(self) -> (Self, Self) {
+        let (mut durable, mut others) = (Self::default(), Self::default());
+        let mut changes = self.changes.into_iter();
+        for part in self.parts {
+            let group = if part.mode.is_durable() { &mut durable } else { &mut others };
+            group.changes.extend(changes.by_ref().take(part.changes));
+            group.parts.push(part);
+        }
+        (durable, others)
     }
 }
 
@@ -392,6 +454,14 @@ impl Target {
         Ok(())
     }
 
+    /// Answers batches whose commit ended so, or has them wait until it is durable.
+    fn tell(&mut self, parts: Vec<Part>, durability: Durability, result: &Result<(), StoreError>) {
+        let waits = |part: &Part| part.mode == Mode::Soon && durability == Durability::Lazy && result.is_ok();
+        let (later, now): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(waits);
+        self.later.extend(later.into_iter().map(|part| part.answer));
+        answer(now.into_iter().map(|part| part.answer).collect(), result);
+    }
+
     fn try_commit(&self, changes: &[Change], durability: Durability) -> Result<(), StoreError> {
         // A bug in a back end must not leave callers waiting for ever.
         catch_unwind(AssertUnwindSafe(|| self.backend.commit(changes, durability)))
@@ -411,7 +481,10 @@ impl Target {
         {
             result = self.try_commit(changes, durability);
         }
-        if let Some(failure) = shared.failures().get_mut(self.number) {
+        if let Some(failure) = shared.failures().get_mut(self.number)
+            && (result.is_err() || durability == Durability::Durable)
+        {
+            // A lazy commit shows nothing of the disk.
             *failure = result.as_ref().err().cloned();
         }
         result?;

@@ -167,8 +167,7 @@ fn a_commit_that_fails_answers_everybody_and_the_next_one_works() {
     let rig = rig(HOUR);
     for (order, panics) in [(Order::Fail, false), (Order::Panic, true)] {
         let first = rig.occupy();
-        let others: Vec<Ticket> =
-            [Mode::Outside, Mode::Lazy, Mode::Soon].map(|mode| rig.submit(0, mode)).into();
+        let others: Vec<Ticket> = [Mode::Outside, Mode::Inside].map(|mode| rig.submit(0, mode)).into();
         let elsewhere = rig.submit(1, Mode::Outside);
         rig.orders[0].send(Order::Pass).unwrap();
         first.wait().unwrap();
@@ -300,4 +299,49 @@ fn a_failed_commit_is_remembered_until_that_database_commits_again() {
     rig.orders[0].send(Order::Pass).unwrap();
     rig.submit(0, Mode::Inside).wait().unwrap();
     assert!(rig.writer.failure().is_none());
+}
+
+#[test]
+fn what_need_not_be_durable_yet_outlives_a_neighbour_that_is_refused() {
+    let rig = rig(HOUR);
+    let occupied = rig.occupy();
+    let put = |key, mode| rig.writer.submit(0, put(key, "v"), mode);
+    let (lazy, refused, soon) = (put("a", Mode::Lazy), put("b", Mode::Inside), put("c", Mode::Soon));
+    for order in [Order::Pass, Order::Fail, Order::Pass] {
+        rig.orders[0].send(order).unwrap();
+    }
+    occupied.wait().unwrap();
+    assert!(refused.wait().is_err());
+    lazy.wait().unwrap();
+    assert!(rig.writer.failure().is_some(), "a lazy commit does not say that the disk is well");
+    let last = rig.submit(0, Mode::Inside);
+    let (writer, thread, gates) = rig.open();
+    last.wait().unwrap();
+    soon.wait().unwrap();
+    assert!(writer.failure().is_none());
+    let stored: Vec<_> = ["a", "b", "c"].map(|key| gates[0].get(key.as_bytes()).unwrap().is_some()).into();
+    assert_eq!(stored, [true, false, true]);
+    writer.close();
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn in_a_crowd_commits_are_shared_also_by_those_who_come_a_little_later() {
+    const ROUNDS: usize = 50;
+    let rig = rig(HOUR);
+    let first = rig.occupy();
+    let crowd = [rig.submit(0, Mode::Inside), rig.submit(0, Mode::Outside)];
+    let (writer, thread, gates) = rig.open();
+    first.wait().unwrap();
+    crowd.into_iter().for_each(|ticket| ticket.wait().unwrap());
+    for _ in 0..ROUNDS {
+        let pair = [0, 1].map(|_| writer.submit(0, put("k", "v"), Mode::Inside));
+        pair.into_iter().for_each(|ticket| ticket.wait().unwrap());
+    }
+    let shared = commits(&gates[0]).iter().filter(|(changes, _)| *changes == 2).count();
+    assert_eq!(shared, ROUNDS + 1, "{:?}", commits(&gates[0]));
+    // One that comes alone ends that.
+    writer.submit(0, put("k", "v"), Mode::Inside).wait().unwrap();
+    writer.close();
+    thread.join().unwrap().unwrap();
 }
