@@ -1,4 +1,5 @@
-//! Packs what `codling demo` carries: the program is flashed to boards, and every byte of it counts.
+//! Packs what `codling demo` carries, and leaves out what the program cannot use: it is flashed to boards, and every
+//! byte of it counts.
 
 use std::error::Error;
 use std::io::Write;
@@ -20,6 +21,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         gzip.write_all(&fs::read(from)?)?;
         gzip.finish()?;
     }
+    leave_out_unwinding();
     println!("cargo:rerun-if-changed=build.rs");
     Ok(())
+}
+
+/// Panics of the program abort (see Cargo.toml), where it is not built for people who develop it.
+fn leave_out_unwinding() {
+    const SCRIPT: &str = "build.ld";
+    println!("cargo:rerun-if-changed={SCRIPT}");
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
+        let dir = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{dir}/{SCRIPT}");
+        println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    }
 }
