@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -30,34 +29,6 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// What [`fresh`] counts in.
-const TICK: std::time::Duration = std::time::Duration::from_millis(10);
-
-/// A new version 4 UUID whose first 32 bits, the part that short ids show, go up by one or more with each.
-///
-/// What is made one after the other then lies side by side in the store, and a commit rewrites fewer pages; and no
-/// two short ids of one run of the node are the same. The count follows the wall clock, so that it goes on after a
-/// restart, and begins anew after 497 days. The other 90 bits are random: nobody guesses an id.
-fn fresh() -> uuid::Uuid {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let ticks = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() / TICK.as_millis());
-    // The count wraps.
-    #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are what is wanted")]
-    let now = ticks as u32;
-    let next = |last: u32| {
-        let ahead = now.wrapping_sub(last);
-        // Otherwise the clock stands, or was set back.
-        if last == 0 || (1..1 << 31).contains(&ahead) { now } else { last.wrapping_add(1) }
-    };
-    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
-    let count = next(last.unwrap_or_default());
-    let mut bytes = *uuid::Uuid::new_v4().as_bytes();
-    bytes[..4].copy_from_slice(&count.to_be_bytes());
-    uuid::Uuid::from_bytes(bytes)
-}
-
 macro_rules! prefixed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $wanted:literal) => {
         $(#[$doc])*
@@ -66,10 +37,10 @@ macro_rules! prefixed_id {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// A new id: see [`fresh`].
+            /// A new random id.
             #[must_use]
             pub fn random() -> Self {
-                Self::from_uuid(fresh())
+                Self::from_uuid(uuid::Uuid::new_v4())
             }
 
             /// The id of that UUID.
@@ -269,19 +240,6 @@ pub type JobDigest = Sha256;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_made_one_after_the_other_lie_side_by_side_and_have_short_ids_of_their_own() {
-        let ids: Vec<JobId> = (0..1000).map(|_| JobId::random()).collect();
-        let counts: Vec<u32> = ids.iter().map(|id| id.uuid().as_fields().0).collect();
-        // It may wrap, once in 497 days.
-        let steps = counts.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-        assert!(steps.into_iter().all(|step| (1..1 << 20).contains(&step)), "{counts:?}");
-        assert!(ids.iter().all(|id| id.uuid().get_version_num() == 4));
-        // Other tests take numbers in between, and nobody guesses the rest.
-        let rest: std::collections::HashSet<_> = ids.iter().map(|id| id.as_str()[10..].to_owned()).collect();
-        assert_eq!(rest.len(), ids.len());
-    }
 
     #[test]
     fn ids_have_one_form() {
