@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compute::Compute;
+use crate::model::Bytes;
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::keep::JobKeeper;
 use crate::publisher::Packer;
+use crate::results::Shelf;
 use crate::store::{ExecutionStore, JobStore, StoreError};
 
 /// How often to look for jobs that are too old.
@@ -19,9 +21,26 @@ const IDLE_CHECK: Duration = Duration::from_secs(15);
 /// Most jobs that may be kept beyond `Store.MaxJobs` until the next look: so that many leave in one commit.
 const SLACK_MAX: u64 = 256;
 
+/// The databases and their reserve may take this part of the quota. If they take more, fewer jobs are remembered: the
+/// quota is for results and for work.
+const QUOTA_PARTS: u64 = 4;
+
+/// So much they may take in any case: less is not worth the writes of a compaction.
+const SIZE_LEAST: Bytes = Bytes::mib(8);
+
+/// How many jobs end before the size is looked at again.
+const SIZE_CHECK: u64 = 16;
+
+/// How much more there must be before databases that are too large are tried again.
+const GROWN: Bytes = Bytes::mib(1);
+
+/// Fewest jobs that are remembered, if their settings do not ask for less.
+const JOBS_LEAST: u32 = 8;
+
 /// What lets jobs go.
 pub(super) struct Forget {
     pub keeper: Arc<JobKeeper>,
+    pub shelf: Arc<Shelf>,
     pub jobs: JobStore,
     pub executions: ExecutionStore,
     pub packer: Packer,
@@ -35,11 +54,12 @@ impl Forget {
         // What an earlier run left may be worth compacting, too.
         let mut compact = true;
         loop {
-            let keeper = Arc::clone(&self.keeper);
-            let swept = self
-                .packer
-                .run(move || keeper.sweep().and_then(|left| Ok((left.len(), keeper.ended()?))))
-                .await;
+            let (keeper, databases) = (Arc::clone(&self.keeper), self.databases());
+            let work = move || {
+                let left = keeper.sweep()?.len() + databases.fit()?;
+                Ok::<_, StoreError>((left, keeper.ended()?))
+            };
+            let swept = self.packer.run(work).await;
             let more = match swept {
                 Ok(Ok((left, ended))) => {
                     compact |= left > 0;
@@ -52,10 +72,9 @@ impl Forget {
                 }
                 Err(_) => return,
             };
-            let due = self.orchestrator.ended(more);
             let next = async {
                 // Either way: the loop looks again.
-                let _ = tokio::time::timeout(EVERY, due).await;
+                let _ = tokio::time::timeout(EVERY, self.due(more)).await;
             };
             tokio::pin!(next);
             while compact {
@@ -73,20 +92,86 @@ impl Forget {
         }
     }
 
+    /// Waits until so many jobs have ended, or until the databases have grown too large.
+    async fn due(&self, mut more: u64) {
+        let fitted = self.shelf.taken_beside();
+        while more > 0 {
+            let step = more.min(SIZE_CHECK);
+            self.orchestrator.ended(step).await;
+            more -= step;
+            let taken = self.shelf.taken_beside();
+            // What could not be made smaller is not tried again before it has grown.
+            if taken > share(&self.shelf) && taken > fitted.plus(GROWN) {
+                return;
+            }
+        }
+    }
+
     fn is_idle(&self) -> bool {
         let load = self.compute.load();
         load.running == 0 && load.queued == 0
     }
 
     async fn compact(&self) {
-        let (jobs, executions) = (self.jobs.clone(), self.executions.clone());
-        let work = move || -> Result<(), StoreError> {
-            jobs.compact()?;
-            executions.compact()?;
-            Ok(())
-        };
-        if let Ok(Err(error)) = self.packer.run(work).await {
+        let databases = self.databases();
+        if let Ok(Err(error)) = self.packer.run(move || databases.compact()).await {
             log::warn!("a database could not be compacted: {error}");
         }
+    }
+
+    fn databases(&self) -> Databases {
+        Databases {
+            keeper: Arc::clone(&self.keeper),
+            shelf: Arc::clone(&self.shelf),
+            jobs: self.jobs.clone(),
+            executions: self.executions.clone(),
+        }
+    }
+}
+
+/// What databases and reserve may take.
+fn share(shelf: &Shelf) -> Bytes {
+    SIZE_LEAST.max(Bytes(shelf.quota().0 / QUOTA_PARTS))
+}
+
+/// Both databases, for the packer's thread.
+struct Databases {
+    keeper: Arc<JobKeeper>,
+    shelf: Arc<Shelf>,
+    jobs: JobStore,
+    executions: ExecutionStore,
+}
+
+impl Databases {
+    fn compact(&self) -> Result<(), StoreError> {
+        self.jobs.compact()?;
+        self.executions.compact()?;
+        Ok(())
+    }
+
+    /// Makes them fit into their part of the quota, also while there is work. Answers how many jobs left for that.
+    fn fit(&self) -> Result<usize, StoreError> {
+        let most = share(&self.shelf);
+        if self.shelf.taken_beside() <= most {
+            return Ok(0);
+        }
+        self.compact()?;
+        let taken = self.shelf.taken_beside();
+        if taken <= most {
+            return Ok(0);
+        }
+        // Half of what would fit: a file goes on growing by pages that are half full.
+        let ended = self.keeper.ended()?;
+        let room = u128::from(ended) * u128::from(most.0) / (2 * u128::from(taken.0));
+        let room = u32::try_from(room).unwrap_or(u32::MAX).max(JOBS_LEAST);
+        if room < self.keeper.policy().max_jobs {
+            log::warn!(
+                "databases take {taken}, more than {most} of Results.Quota: {room} jobs are remembered from now on"
+            );
+            self.keeper.set_room(room);
+        }
+        let left = self.keeper.sweep()?.len();
+        self.compact()?;
+        Ok(left)
     }
 }

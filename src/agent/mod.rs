@@ -294,6 +294,7 @@ impl Node {
         let front = serve::start(settings, &self, &offer, handle).await?;
         let forget = Forget {
             keeper: Arc::clone(&self.keeper),
+            shelf: Arc::clone(&self.shelf),
             jobs: self.stores.jobs.clone(),
             executions: self.stores.executions.clone(),
             packer: packer.clone(),

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ struct Leaving {
 /// Lets jobs leave.
 pub struct JobKeeper {
     policy: JobPolicy,
+    /// As many as there is room for.
+    room: AtomicU32,
     jobs: JobStore,
     executions: ExecutionStore,
     clock: Arc<dyn Clock>,
@@ -73,6 +75,7 @@ impl JobKeeper {
     pub fn new(policy: JobPolicy, jobs: JobStore, executions: ExecutionStore, clock: Arc<dyn Clock>) -> Self {
         Self {
             policy,
+            room: AtomicU32::new(u32::MAX),
             jobs,
             executions,
             clock,
@@ -85,8 +88,14 @@ impl JobKeeper {
 
     /// What is kept.
     #[must_use]
-    pub const fn policy(&self) -> JobPolicy {
-        self.policy
+    pub fn policy(&self) -> JobPolicy {
+        let max_jobs = self.policy.max_jobs.min(self.room.load(Ordering::Relaxed));
+        JobPolicy { max_jobs, ..self.policy }
+    }
+
+    /// There is room for so many jobs from now on, whatever the policy says.
+    pub fn set_room(&self, jobs: u32) {
+        self.room.store(jobs, Ordering::Relaxed);
     }
 
     /// What has left since the node started.
@@ -156,7 +165,7 @@ impl JobKeeper {
         gone: &HashSet<ExecutionId>,
         visit: &mut dyn FnMut(Leaving) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut excess = self.ended()?.saturating_sub(u64::from(self.policy.max_jobs));
+        let mut excess = self.ended()?.saturating_sub(u64::from(self.policy().max_jobs));
         let before = self.too_old();
         self.jobs.each(&mut |record| {
             // No job ends before it is submitted: those behind this one are younger still.

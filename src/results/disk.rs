@@ -119,7 +119,8 @@ impl Shelf {
     }
 
     /// What databases and reserve take.
-    pub(super) fn taken_beside(&self) -> Bytes {
+    #[must_use]
+    pub fn taken_beside(&self) -> Bytes {
         let files = self.watch.around.get().map_or(&[][..], |around| &around.files);
         let blocks = files.iter().filter_map(|file| file.metadata().ok()).map(|found| found.blocks());
         Bytes(blocks.sum::<u64>().saturating_mul(512))

@@ -14,6 +14,11 @@ use crate::store::ExecutionChange;
 /// Rows that are changed in one commit.
 const CHUNK: usize = 64;
 
+/// Room is made at least this part of the quota at a time, and places this part of the count: a full shelf would pay
+/// one more commit for each result that comes otherwise. Few results, or a small quota, are made room for one by one.
+const ROOM_STEPS: u64 = 256;
+const PLACE_STEPS: u32 = 64;
+
 /// When to look again for expired results that somebody was reading.
 const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -54,7 +59,10 @@ impl Shelf {
                 }
                 let items = state.items(jumps);
                 let need = Need { room: shortage.worst(), places, reason: shortage.reason() };
-                let plan = policy::plan(&items, &self.policy(), now, &need);
+                let mut plan = policy::plan(&items, &self.policy(), now, &self.in_steps(&need, crowded));
+                if !plan.enough {
+                    plan = policy::plan(&items, &self.policy(), now, &need);
+                }
                 if plan.deletions.is_empty() {
                     let deletable = policy::deletable(&items, now);
                     return Err(self.no_room(&state, wish.bytes(), shortage, deletable, free));
@@ -65,6 +73,17 @@ impl Shelf {
             let gone = self.delete(&room, &victims)?;
             freed = gone.iter().fold(freed, |sum, gone| sum.plus(gone.size.on_disk()));
         }
+    }
+
+    /// The need, made so large that what goes for it is worth the commit that says so.
+    fn in_steps(&self, need: &Need, crowded: bool) -> Need {
+        let room = match need.room {
+            Bytes::ZERO => Bytes::ZERO,
+            room => room.max(Bytes(self.settings.quota.0 / ROOM_STEPS)),
+        };
+        let places =
+            if crowded { need.places.max(self.settings.max_count / PLACE_STEPS) } else { need.places };
+        Need { room, places, ..*need }
     }
 
     /// What is missing. Nothing can be missing for nothing: who asks for a place only has written its bytes already.

@@ -277,6 +277,12 @@ impl Shelf {
         Ok(row)
     }
 
+    /// `Results.Quota`.
+    #[must_use]
+    pub fn quota(&self) -> Bytes {
+        self.settings.quota
+    }
+
     /// Where the bytes are, and what goes next.
     #[must_use]
     pub fn df(&self) -> Df {
