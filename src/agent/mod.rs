@@ -287,6 +287,8 @@ impl Node {
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
         }
+        // Nor does anybody see the stores before all of that is in them. If they fail, commits say so.
+        let _ = self.stores.executions.ping().await;
         let (handle, commands) = NodeHandle::new();
         let (changed, ended) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
         tokio::task::spawn_local(tidy::run(compute.clone(), packer.clone(), Rc::clone(&ended)));
