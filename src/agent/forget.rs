@@ -34,6 +34,9 @@ const SIZE_CHECK: u64 = 16;
 /// How much more there must be before databases that are too large are tried again.
 const GROWN: Bytes = Bytes::mib(1);
 
+/// Results that go at a time because the records of their jobs take too much.
+const GIVEN_UP: usize = 16;
+
 /// Fewest jobs that are remembered, if their settings do not ask for less.
 const JOBS_LEAST: u32 = 8;
 
@@ -170,8 +173,21 @@ impl Databases {
             );
             self.keeper.set_room(room);
         }
-        let left = self.keeper.sweep()?.len();
+        let mut left = self.keeper.sweep()?.len();
         self.compact()?;
+        // Jobs stay with their results: some of those have to go, then, or no job would run any more.
+        while self.shelf.taken_beside() > most {
+            match self.shelf.give_up(GIVEN_UP) {
+                Ok(gone) if !gone.is_empty() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    log::warn!("databases take too much, and no result can go for it: {error}");
+                    break;
+                }
+            }
+            left += self.keeper.sweep()?.len();
+            self.compact()?;
+        }
         Ok(left)
     }
 }

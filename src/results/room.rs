@@ -221,6 +221,18 @@ impl Shelf {
         self.sweep_out(&room, choose)
     }
 
+    /// Deletes the results that would go next, at most so many, because what is remembered with them takes too much of
+    /// the quota. Blocking.
+    ///
+    /// # Errors
+    /// The ledger or a file cannot be changed.
+    pub fn give_up(&self, results: usize) -> Result<Vec<Deletion>, NoRoom> {
+        let room = self.room();
+        self.settle_dates(&room)?;
+        let now = self.trusted_now();
+        self.sweep_out(&room, |items| policy::next(items, &self.policy(), now, results))
+    }
+
     fn sweep_out(
         &self,
         room: &RoomGuard<'_>,
