@@ -10,6 +10,7 @@ mod access;
 mod addresses;
 mod attack;
 mod bad_input;
+mod boards;
 mod config;
 mod demo;
 mod disk_full;
