@@ -339,7 +339,7 @@ impl Node {
         tokio::task::spawn_local(watchdog::run(Rc::clone(&notifier), self.stores.executions.clone()));
         let health = Arc::clone(&self.health);
         tokio::task::spawn_local(start.get_over(compute.clone(), health, Rc::clone(&notifier), status));
-        crate::sys::text::release_startup_pages();
+        crate::sys::text::release_pages();
         signals.next().await;
         tokio::task::spawn_local(signals.end_at_once());
         starts::forget(settings);

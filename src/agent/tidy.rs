@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::compute::Compute;
 use crate::publisher::Packer;
-use crate::sys::heap;
+use crate::sys::{heap, text};
 
 /// How long nothing must have ended before it is worth it.
 const QUIET: Duration = Duration::from_secs(1);
@@ -15,18 +15,29 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long it may wait for that while work goes on.
 const BUSY: u32 = 10;
 
+/// When a start has done what it puts off: looking through the databases, compacting them.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// Runs for as long as the node. `ended` says that an execution has ended.
 pub(super) async fn run(compute: Compute, packer: Packer, ended: Rc<Notify>) {
+    // Once without any work: which of the two it was does not matter.
+    let _ = tokio::time::timeout(SETTLED, ended.notified()).await;
     loop {
-        ended.notified().await;
         for _ in 0..BUSY {
             let more = tokio::time::timeout(QUIET, ended.notified()).await.is_ok();
             if !more && compute.load().running == 0 {
                 break;
             }
         }
-        if packer.run(heap::give_back).await.is_err() {
+        if packer.run(give_back).await.is_err() {
             return;
         }
+        ended.notified().await;
     }
+}
+
+/// Memory that is free, and pages of the program that are not needed while nothing is to be done.
+fn give_back() {
+    heap::give_back();
+    text::release_pages();
 }

@@ -1,4 +1,4 @@
-//! Lets go of program pages that only the start needed.
+//! Lets go of program pages that only a start, or work that has ended, needed.
 //!
 //! The kernel maps code in runs of 64 KiB around each page that is touched, so a start maps most of the program. On a
 //! board with 512 MB those pages are better used as cache; what is needed again is mapped again from the file.
@@ -8,7 +8,7 @@ use std::fs;
 
 /// Unmaps this program's code from the process; each page comes back when it is next executed. Does nothing where the
 /// kernel does not tell where the code is.
-pub fn release_startup_pages() {
+pub fn release_pages() {
     let (Ok(exe), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/maps")) else {
         return;
     };
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_program_goes_on() {
-        release_startup_pages();
+        release_pages();
         assert_eq!("code is still there".len(), 19);
     }
 }
