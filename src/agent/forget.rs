@@ -21,8 +21,8 @@ const IDLE_CHECK: Duration = Duration::from_secs(15);
 /// Most jobs that may be kept beyond `Store.MaxJobs` until the next look: so that many leave in one commit.
 const SLACK_MAX: u64 = 256;
 
-/// The databases and their reserve may take this part of the quota. If they take more, fewer jobs are remembered: the
-/// quota is for results and for work.
+/// The databases and their reserve may take this part of the quota, their entries a third of that. If they take more, fewer
+/// jobs are remembered: the quota is for results and for work.
 const QUOTA_PARTS: u64 = 4;
 
 /// So much they may take in any case: less is not worth the writes of a compaction.
@@ -35,17 +35,14 @@ const SIZE_CHECK: u64 = 16;
 const GROWN: Bytes = Bytes::mib(1);
 
 /// Results that go at a time because the records of their jobs take too much.
-const GIVEN_UP: usize = 16;
+const GIVEN_UP: usize = 64;
 
 /// Fewest jobs that are remembered, if their settings do not ask for less.
 const JOBS_LEAST: u32 = 8;
 
 /// What lets jobs go.
 pub(super) struct Forget {
-    pub keeper: Arc<JobKeeper>,
-    pub shelf: Arc<Shelf>,
-    pub jobs: JobStore,
-    pub executions: ExecutionStore,
+    pub databases: Databases,
     pub packer: Packer,
     pub compute: Compute,
     pub orchestrator: Orchestrator,
@@ -57,16 +54,16 @@ impl Forget {
         // What an earlier run left may be worth compacting, too.
         let mut compact = true;
         loop {
-            let (keeper, databases) = (Arc::clone(&self.keeper), self.databases());
+            let databases = self.databases.clone();
             let work = move || {
-                let left = keeper.sweep()?.len() + databases.fit()?;
-                Ok::<_, StoreError>((left, keeper.ended()?))
+                let left = databases.keeper.sweep()?.len() + databases.fit()?;
+                Ok::<_, StoreError>((left, databases.keeper.ended()?))
             };
             let swept = self.packer.run(work).await;
             let more = match swept {
                 Ok(Ok((left, ended))) => {
                     compact |= left > 0;
-                    let max = u64::from(self.keeper.policy().max_jobs);
+                    let max = u64::from(self.databases.keeper.policy().max_jobs);
                     (max + (max / 16).min(SLACK_MAX)).saturating_sub(ended) + 1
                 }
                 Ok(Err(error)) => {
@@ -97,14 +94,14 @@ impl Forget {
 
     /// Waits until so many jobs have ended, or until the databases have grown too large.
     async fn due(&self, mut more: u64) {
-        let fitted = self.shelf.taken_beside();
+        let fitted = self.databases.size();
         while more > 0 {
             let step = more.min(SIZE_CHECK);
             self.orchestrator.ended(step).await;
             more -= step;
-            let taken = self.shelf.taken_beside();
+            let size = self.databases.size();
             // What could not be made smaller is not tried again before it has grown.
-            if taken > share(&self.shelf) && taken > fitted.plus(GROWN) {
+            if size > self.databases.share() && size > fitted.plus(GROWN) {
                 return;
             }
         }
@@ -116,77 +113,81 @@ impl Forget {
     }
 
     async fn compact(&self) {
-        let databases = self.databases();
+        let databases = self.databases.clone();
         if let Ok(Err(error)) = self.packer.run(move || databases.compact()).await {
             log::warn!("a database could not be compacted: {error}");
         }
     }
-
-    fn databases(&self) -> Databases {
-        Databases {
-            keeper: Arc::clone(&self.keeper),
-            shelf: Arc::clone(&self.shelf),
-            jobs: self.jobs.clone(),
-            executions: self.executions.clone(),
-        }
-    }
 }
 
-/// What databases and reserve may take.
-fn share(shelf: &Shelf) -> Bytes {
-    SIZE_LEAST.max(Bytes(shelf.quota().0 / QUOTA_PARTS))
-}
-
-/// Both databases, for the packer's thread.
-struct Databases {
-    keeper: Arc<JobKeeper>,
-    shelf: Arc<Shelf>,
-    jobs: JobStore,
-    executions: ExecutionStore,
+/// Both databases, and what they hold: for the packer's thread.
+#[derive(Clone)]
+pub(super) struct Databases {
+    pub keeper: Arc<JobKeeper>,
+    pub shelf: Arc<Shelf>,
+    pub jobs: JobStore,
+    pub executions: ExecutionStore,
 }
 
 impl Databases {
+    /// What they and their reserve take.
+    fn size(&self) -> Bytes {
+        self.shelf.taken_beside()
+    }
+
+    /// What they may take.
+    fn share(&self) -> Bytes {
+        SIZE_LEAST.max(Bytes(self.shelf.quota().0 / QUOTA_PARTS))
+    }
+
     fn compact(&self) -> Result<(), StoreError> {
         self.jobs.compact()?;
         self.executions.compact()?;
         Ok(())
     }
 
+    /// What the entries of both take.
+    fn entries(&self) -> Result<Bytes, StoreError> {
+        Ok(self.jobs.entry_bytes()?.plus(self.executions.entry_bytes()?))
+    }
+
     /// Makes them fit into their part of the quota, also while there is work. Answers how many jobs left for that.
     fn fit(&self) -> Result<usize, StoreError> {
-        let most = share(&self.shelf);
-        if self.shelf.taken_beside() <= most {
+        if self.size() <= self.share() {
             return Ok(0);
         }
-        self.compact()?;
-        let taken = self.shelf.taken_beside();
-        if taken <= most {
-            return Ok(0);
+        // Pages are some two thirds full, and a file is made smaller once half of it is free.
+        let most = Bytes(self.share().0 / 3);
+        let entries = self.entries()?;
+        let mut left = 0;
+        if entries > most {
+            let room = u128::from(self.keeper.ended()?) * u128::from(most.0) / u128::from(entries.0);
+            let room = u32::try_from(room).unwrap_or(u32::MAX).max(JOBS_LEAST);
+            if room < self.keeper.policy().max_jobs {
+                log::warn!(
+                    "records of jobs take {entries} of Results.Quota: {room} are kept from now on, {most}"
+                );
+                self.keeper.set_room(room);
+            }
+            // With that they need not fit to the byte; results go only if they are far from it.
+            left = self.keeper.sweep()?.len() + self.give_up(Bytes(self.share().0 / 2))?;
         }
-        // Half of what would fit: a file goes on growing by pages that are half full.
-        let ended = self.keeper.ended()?;
-        let room = u128::from(ended) * u128::from(most.0) / (2 * u128::from(taken.0));
-        let room = u32::try_from(room).unwrap_or(u32::MAX).max(JOBS_LEAST);
-        if room < self.keeper.policy().max_jobs {
-            log::warn!(
-                "databases take {taken}, more than {most} of Results.Quota: {room} jobs are remembered from now on"
-            );
-            self.keeper.set_room(room);
-        }
-        let mut left = self.keeper.sweep()?.len();
         self.compact()?;
-        // Jobs stay with their results: some of those have to go, then, or no job would run any more.
-        while self.shelf.taken_beside() > most {
+        Ok(left)
+    }
+
+    /// Jobs stay with their results: some of those have to go if nothing else helps, or no job would run any more.
+    fn give_up(&self, most: Bytes) -> Result<usize, StoreError> {
+        let mut left = 0;
+        while self.entries()? > most {
             match self.shelf.give_up(GIVEN_UP) {
-                Ok(gone) if !gone.is_empty() => {}
+                Ok(gone) if !gone.is_empty() => left += self.keeper.sweep()?.len(),
                 Ok(_) => break,
                 Err(error) => {
-                    log::warn!("databases take too much, and no result can go for it: {error}");
+                    log::warn!("records of jobs take too much, and no result can go for it: {error}");
                     break;
                 }
             }
-            left += self.keeper.sweep()?.len();
-            self.compact()?;
         }
         Ok(left)
     }

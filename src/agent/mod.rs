@@ -42,7 +42,7 @@ use crate::sys::{
     Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve, StatVfs, SystemTimes,
 };
 
-use self::forget::Forget;
+use self::forget::{Databases, Forget};
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
 use self::starts::Start;
@@ -290,29 +290,11 @@ impl Node {
         // Nor does anybody see the stores before all of that is in them. If they fail, commits say so.
         let _ = self.stores.executions.ping().await;
         let (handle, commands) = NodeHandle::new();
-        let (changed, ended) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
-        tokio::task::spawn_local(tidy::run(compute.clone(), packer.clone(), Rc::clone(&ended)));
+        let changed = Rc::new(Notify::new());
         let deletions = hook_deletions(&self.shelf);
         let front = serve::start(settings, &self, &offer, handle).await?;
-        let forget = Forget {
-            keeper: Arc::clone(&self.keeper),
-            shelf: Arc::clone(&self.shelf),
-            jobs: self.stores.jobs.clone(),
-            executions: self.stores.executions.clone(),
-            packer: packer.clone(),
-            compute: compute.clone(),
-            orchestrator: orchestrator.clone(),
-        };
-        tokio::task::spawn_local(forget.run());
-        let janitor = janitor::run(
-            Arc::clone(&self.shelf),
-            packer.clone(),
-            Arc::clone(&self.clock),
-            Rc::clone(&changed),
-        );
-        tokio::task::spawn_local(janitor);
         tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
-        tokio::task::spawn_local(compute.clone().watch_disk());
+        self.keep_house(&compute, &orchestrator, &packer, Rc::clone(&changed));
         let desk = Desk {
             orchestrator: orchestrator.clone(),
             compute: compute.clone(),
@@ -325,7 +307,6 @@ impl Node {
             while let Some(report) = reported.recv().await {
                 let published = matches!(report, FromCompute::RunResult { published: true, .. });
                 listener.on_report(report);
-                ended.notify_one();
                 if published {
                     changed.notify_one();
                 }
@@ -348,6 +329,35 @@ impl Node {
         Stopping { health, notifier, orchestrator, compute, front, pump, stores, shelf, patience }
             .stop()
             .await
+    }
+
+    /// Starts what looks after results, jobs, disk and memory for as long as the node runs. `changed` says that a
+    /// result was published.
+    fn keep_house(
+        &self,
+        compute: &Compute,
+        orchestrator: &Orchestrator,
+        packer: &Packer,
+        changed: Rc<Notify>,
+    ) {
+        let databases = Databases {
+            keeper: Arc::clone(&self.keeper),
+            shelf: Arc::clone(&self.shelf),
+            jobs: self.stores.jobs.clone(),
+            executions: self.stores.executions.clone(),
+        };
+        let (compute, orchestrator) = (compute.clone(), orchestrator.clone());
+        let forget = Forget {
+            databases,
+            packer: packer.clone(),
+            compute: compute.clone(),
+            orchestrator: orchestrator.clone(),
+        };
+        tokio::task::spawn_local(forget.run());
+        let (shelf, clock) = (Arc::clone(&self.shelf), Arc::clone(&self.clock));
+        tokio::task::spawn_local(janitor::run(shelf, packer.clone(), clock, changed));
+        tokio::task::spawn_local(tidy::run(compute.clone(), orchestrator, packer.clone()));
+        tokio::task::spawn_local(compute.watch_disk());
     }
 
     /// Both roles, each as the other's counterpart.

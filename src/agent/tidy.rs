@@ -1,11 +1,9 @@
-//! Gives memory back once work is done. An idle node wakes for nothing: this sleeps until an execution has ended.
+//! Gives memory back once work is done. An idle node wakes for nothing: this sleeps until a job has ended.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use crate::compute::Compute;
+use crate::orchestrator::Orchestrator;
 use crate::publisher::Packer;
 use crate::sys::{heap, text};
 
@@ -18,13 +16,13 @@ const BUSY: u32 = 10;
 /// When a start has done what it puts off: looking through the databases, compacting them.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Runs for as long as the node. `ended` says that an execution has ended.
-pub(super) async fn run(compute: Compute, packer: Packer, ended: Rc<Notify>) {
+/// Runs for as long as the node.
+pub(super) async fn run(compute: Compute, orchestrator: Orchestrator, packer: Packer) {
     // Once without any work: which of the two it was does not matter.
-    let _ = tokio::time::timeout(SETTLED, ended.notified()).await;
+    let _ = tokio::time::timeout(SETTLED, orchestrator.ended(1)).await;
     loop {
         for _ in 0..BUSY {
-            let more = tokio::time::timeout(QUIET, ended.notified()).await.is_ok();
+            let more = tokio::time::timeout(QUIET, orchestrator.ended(1)).await.is_ok();
             if !more && compute.load().running == 0 {
                 break;
             }
@@ -32,7 +30,7 @@ pub(super) async fn run(compute: Compute, packer: Packer, ended: Rc<Notify>) {
         if packer.run(give_back).await.is_err() {
             return;
         }
-        ended.notified().await;
+        orchestrator.ended(1).await;
     }
 }
 

@@ -101,6 +101,15 @@ pub trait Backend: Send + Sync {
         Ok(None)
     }
 
+    /// Bytes of all entries, without what is free in pages and between them. Reads the whole database; zero where there
+    /// is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    fn entry_bytes(&self) -> Result<Bytes, StoreError> {
+        Ok(Bytes::ZERO)
+    }
+
     /// Makes everything durable and lets go of the file. Later calls get [`StoreError::Closed`].
     ///
     /// # Errors

@@ -212,7 +212,8 @@ fn a_job_stays_while_its_result_is_stored_and_the_ledger_remembers_longer() {
     let mut change = stores.executions.change();
     change.put_execution(&record);
     stores.executions.write(change).wait().unwrap();
-    let young: Vec<Made> = (0..3).map(|_| add(&stores, NOW, "young", JobState::Completed)).collect();
+    let young: Vec<Made> =
+        (0..3).map(|n| add(&stores, Timestamp(NOW.0 + n), "young", JobState::Completed)).collect();
     settle(&stores);
     // Those that must stay push no younger one out.
     assert_eq!(keeper.sweep().unwrap(), [young[0].record.id.clone()]);

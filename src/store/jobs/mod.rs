@@ -317,6 +317,14 @@ impl JobStore {
         self.db.compact()
     }
 
+    /// See [`Backend::entry_bytes`]. Blocking.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn entry_bytes(&self) -> Result<crate::model::Bytes, StoreError> {
+        self.db.entry_bytes()
+    }
+
     /// An empty set of changes, to be filled and written.
     pub fn change(&self) -> JobChange {
         JobChange::default()

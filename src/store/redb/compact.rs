@@ -75,13 +75,21 @@ impl RedbBackend {
         Ok(Bytes(metadata.len()))
     }
 
-    /// Bytes of the pages in use.
+    /// Bytes of the pages in use, with those that the last commit let go of.
     fn live(&self) -> Result<Bytes, StoreError> {
+        self.stats(|stats| stats.allocated_pages().saturating_mul(stats.page_size() as u64))
+    }
+
+    /// Bytes of keys and values, and of what holds them together. For whoever holds the lock of commits.
+    pub(super) fn count_entries(&self) -> Result<Bytes, StoreError> {
+        self.stats(|stats| stats.stored_bytes().saturating_add(stats.metadata_bytes()))
+    }
+
+    fn stats(&self, read: impl FnOnce(&::redb::DatabaseStats) -> u64) -> Result<Bytes, StoreError> {
         let guard = self.state();
         let State::Open(open) = &*guard else { return Err(guard.error(&self.path)) };
         let write = open.db.begin_write().map_err(self.failed("read"))?;
-        let stats = write.stats().map_err(self.failed("read"))?;
-        let bytes = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
+        let bytes = read(&write.stats().map_err(self.failed("read"))?);
         write.abort().map_err(self.failed("read"))?;
         Ok(Bytes(bytes))
     }

@@ -29,6 +29,7 @@ use ::redb::{Database, ReadableDatabase, StorageError, TableDefinition};
 
 use super::StoreError;
 use super::backend::{Backend, Change, Compacted, Durability, Visit};
+use crate::model::Bytes;
 use open::{Reopen, redb_error};
 use outage::{Outage, is_fatal};
 use tables::{Undo, transact};
@@ -252,6 +253,11 @@ impl Backend for RedbBackend {
 
     fn compact(&self) -> Result<Option<Compacted>, StoreError> {
         self.compact_file()
+    }
+
+    fn entry_bytes(&self) -> Result<Bytes, StoreError> {
+        let _only = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count_entries()
     }
 
     fn retry_at(&self) -> Option<Instant> {
