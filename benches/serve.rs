@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 mod harness;
 
-use harness::{Node, agent, directory, job};
+use harness::{Node, agent, directory, job, noise};
 
 const GB: f64 = 1e9;
 /// Clients at once.
@@ -227,23 +227,8 @@ const SETTINGS: &[&str] =
 
 /// Lets a node run a job that prints so much noise. Answers the execution.
 fn make_archive(data: &Path, mib: u32) -> String {
-    let noise = format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
-            (memory (export "memory") 32)
-            (func (export "_start") (local $n i32)
-              (i32.store (i32.const 0) (i32.const 65536))
-              (i32.store (i32.const 4) (i32.const 1048576))
-              (local.set $n (i32.const {mib}))
-              (loop $more
-                (drop (call $r (i32.const 65536) (i32.const 1048576)))
-                (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
-                (br_if $more (local.get $n)))))"#
-    );
     let (node, agent) = (Node::start(data, SETTINGS), agent());
-    let id = node.submit(&agent, &job(&noise));
+    let id = node.submit(&agent, &job(&noise(u64::from(mib) * 16)));
     assert_eq!(node.ended(&agent, &id), "Completed");
     let executions = node.call(&agent, "GET", &format!("/api/v1/orchestrator/jobs/{id}/executions"), None);
     executions["Items"][0]["ID"].as_str().expect("an execution").to_owned()

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use harness::{NOOP, Node, agent};
+use harness::{NOOP, Node, agent, noise};
 
 const QUOTA: u64 = 64 << 20;
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -32,25 +32,6 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
-}
-
-/// Writes `steps` times 64 KiB that do not compress to standard output.
-fn noise(steps: u64) -> String {
-    format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
-            (memory (export "memory") 3)
-            (func (export "_start") (local $n i32)
-              (i32.store (i32.const 0) (i32.const 65536))
-              (i32.store (i32.const 4) (i32.const 65536))
-              (local.set $n (i32.const {steps}))
-              (loop $more
-                (drop (call $r (i32.const 65536) (i32.const 65536)))
-                (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
-                (br_if $more (local.get $n)))))"#
-    )
 }
 
 const TRAP: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;

@@ -147,6 +147,25 @@ pub fn job(wat: &str) -> String {
 /// Does nothing, successfully.
 pub const NOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
+/// Writes `steps` times 64 KiB that do not compress to standard output.
+pub fn noise(steps: u64) -> String {
+    format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "random_get" (func $r (param i32 i32) (result i32)))
+            (memory (export "memory") 3)
+            (func (export "_start") (local $n i32)
+              (i32.store (i32.const 0) (i32.const 65536))
+              (i32.store (i32.const 4) (i32.const 65536))
+              (local.set $n (i32.const {steps}))
+              (loop $more
+                (drop (call $r (i32.const 65536) (i32.const 65536)))
+                (drop (call $w (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+                (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+                (br_if $more (local.get $n)))))"#
+    )
+}
+
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(120))).build().into()
 }
