@@ -55,8 +55,12 @@ impl Start {
         Self { path: Some(path), earlier, pause: pause_after(earlier, first) }
     }
 
-    /// Has nothing run for now, if the node went down too often.
+    /// Has runs taken down before they begin, if there was work; and nothing run for now, if the node went down too
+    /// often.
     pub(super) fn hold(&self, compute: &Compute, health: &Health) {
+        if self.path.is_some() {
+            compute.beware();
+        }
         if self.pause.is_zero() {
             return;
         }

@@ -1,17 +1,23 @@
 //! The life of one execution, from the queue to its report, readable from top to bottom.
 //!
-//! States are durable before what they announce happens: Running before the guest starts, Publishing before the result
-//! of a long run is packed, Completed together with the ledger row of its archive.
+//! States are durable before they are told: Running once the run has lasted a moment (before it begins, where the node
+//! went down while there was work), Publishing before the result of a long run is packed, Completed together with the
+//! ledger row of its archive.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::AbortHandle;
 
 use crate::archive::Warnings;
 use crate::engine::Scratch;
 use crate::model::message::{FromCompute, Order};
 use crate::model::state::ExecutionEvent;
 use crate::model::{
-    ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry, Trouble,
+    ExecutionId, ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry,
+    Trouble,
 };
 use crate::results::ScratchLease;
 use crate::store::StoreError;
@@ -24,6 +30,9 @@ use super::{Compute, no_output};
 
 /// A run at least this long is not to be repeated for want of one commit.
 const WORTH_A_COMMIT: Duration = Duration::from_secs(5);
+
+/// A run that is over sooner does not get a commit of its own that says that it began.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// How often an execution that waits for the store tries again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -52,14 +61,17 @@ pub(super) async fn live(
         reported: false,
     };
     let spec = order.spec.clone();
-    if let Err(failure) = advance(compute, &mut record, ExecutionEvent::Start, None, &interrupt).await {
-        let failure = stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure);
-        return end_failed(compute, record, None, failure).await;
-    }
-    compute.report(FromCompute::Started(record.id.clone()));
+    let started = match begin(compute, &mut record, &interrupt).await {
+        Ok(started) => started,
+        Err(failure) => {
+            let failure = stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure);
+            return end_failed(compute, record, None, failure).await;
+        }
+    };
     let scratch = directories::of(&compute.parts.scratch, &record.id);
     let work = Work { order, needs, scratch: scratch.clone(), interrupt: interrupt.clone() };
     let ended = run(compute, &spec, work, &interrupt).await;
+    started.tell();
     record.output = Some(ended.output);
     // What was raised first stands: a guest that is being stopped may fail in any way.
     let failure =
@@ -245,12 +257,85 @@ async fn publishing(
         return advance(compute, record, ExecutionEvent::Publish, None, interrupt).await;
     }
     let next = step(compute, record, ExecutionEvent::Publish)?;
-    let mut change = compute.parts.store.change();
     // Nothing of its files need be on the disk yet: without its output the next start will not go on with them.
-    change.put_execution(&ExecutionRecord { output: None, ..next.clone() });
-    compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(&next, &error))?;
+    write_lazily(compute, &ExecutionRecord { output: None, ..next.clone() }).await?;
     *record = next;
     Ok(())
+}
+
+/// Moves a record on to Running. A run that a power cut ends within a moment is simply begun again by the next start,
+/// which finds it waiting: that costs less than a commit for each. A node that went down while there was work takes
+/// each run down first, so that one that brings it down every time is counted, and given up in the end.
+async fn begin(
+    compute: &Compute,
+    record: &mut ExecutionRecord,
+    interrupt: &Interrupt,
+) -> Result<Started, Failure> {
+    let started = Started::new(compute, record);
+    if compute.is_wary() || record.restarts > 0 {
+        advance(compute, record, ExecutionEvent::Start, None, interrupt).await?;
+        started.tell();
+        return Ok(started);
+    }
+    let next = step(compute, record, ExecutionEvent::Start)?;
+    write_lazily(compute, &next).await?;
+    *record = next;
+    Ok(started.tell_soon())
+}
+
+/// Tells once that an execution has started: as soon as that is durable, at the latest when it has ended.
+struct Started {
+    compute: Compute,
+    id: ExecutionId,
+    told: Rc<Cell<bool>>,
+    soon: Option<AbortHandle>,
+}
+
+impl Started {
+    fn new(compute: &Compute, record: &ExecutionRecord) -> Self {
+        Self { compute: compute.clone(), id: record.id.clone(), told: Rc::default(), soon: None }
+    }
+
+    fn tell(&self) {
+        if !self.told.replace(true) {
+            self.compute.report(FromCompute::Started(self.id.clone()));
+        }
+    }
+
+    /// Lets a moment pass first, and then makes durable what was written lazily.
+    fn tell_soon(mut self) -> Self {
+        let later = Self {
+            soon: None,
+            told: Rc::clone(&self.told),
+            compute: self.compute.clone(),
+            id: self.id.clone(),
+        };
+        let task = tokio::task::spawn_local(async move {
+            tokio::time::sleep(MOMENT).await;
+            let store = &later.compute.parts.store;
+            if let Err(error) = store.write_internal(store.change()).await {
+                log::warn!("execution {} runs, and a power cut would make that forgotten: {error}", later.id);
+            }
+            later.tell();
+        });
+        self.soon = Some(task.abort_handle());
+        self
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(task) = &self.soon {
+            task.abort();
+        }
+    }
+}
+
+/// Has a record visible at once, and durable with the next commit.
+async fn write_lazily(compute: &Compute, record: &ExecutionRecord) -> Result<(), Failure> {
+    let mut change = compute.parts.store.change();
+    change.put_execution(record);
+    compute.parts.store.write_lazy(change).await.map_err(|error| not_stored(record, &error))
 }
 
 /// Makes what the program left durable, and then the record that says so.

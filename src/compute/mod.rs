@@ -103,6 +103,8 @@ struct State {
     held: Option<String>,
     /// One at a time: should one of them bring the node down, it is known which.
     cautious: bool,
+    /// Runs are on the disk before they begin: should one of them bring the node down, it is counted.
+    wary: bool,
     /// The node stops: what ends now is settled by the next start, with the files at hand.
     silent: bool,
 }
@@ -184,6 +186,15 @@ impl Compute {
         self.state.borrow_mut().draining = true;
     }
 
+    /// The node went down while there was work: until [`Compute::trust`] no run begins before it is on the disk.
+    pub fn beware(&self) {
+        self.state.borrow_mut().wary = true;
+    }
+
+    fn is_wary(&self) -> bool {
+        self.state.borrow().wary
+    }
+
     /// Starts nothing and resumes nothing until [`Compute::release`]; `why` is told to those who wait.
     pub fn hold(&self, why: &str) {
         self.state.borrow_mut().held = Some(why.to_owned());
@@ -206,9 +217,13 @@ impl Compute {
         self.pump();
     }
 
-    /// Starts as many as fit again.
+    /// Starts as many as fit again, and takes them down as it is cheapest.
     pub fn trust(&self) {
-        self.state.borrow_mut().cautious = false;
+        {
+            let mut state = self.state.borrow_mut();
+            state.cautious = false;
+            state.wary = false;
+        }
         self.pump();
     }
 

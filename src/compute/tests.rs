@@ -280,6 +280,34 @@ fn a_stop_of_the_node_leaves_running_work_to_the_next_start() {
 }
 
 #[test]
+fn a_run_of_a_moment_shares_a_commit_and_a_longer_one_is_on_the_disk_before_it_is_told() {
+    let bench = Bench::new();
+    on_core(async {
+        let (compute, mut heard, _) = bench.role(vec![Act::Prints("short"), Act::Waits, Act::Prints("wary")]);
+        let commits = || bench.stores.stats().commits;
+        let started = async |heard: &mut UnboundedReceiver<FromCompute>| {
+            while !matches!(heard.recv().await, Some(FromCompute::Started(_))) {}
+        };
+        run_now(&compute, &order());
+        started(&mut heard).await;
+        let FromCompute::RunResult { .. } = heard.recv().await.unwrap() else { panic!("told once, and first") };
+        assert_eq!(commits(), 1, "for its end");
+        let long = order();
+        run_now(&compute, &long);
+        started(&mut heard).await;
+        assert_eq!(commits(), 2, "for its beginning");
+        compute.handle(ToCompute::Cancel { id: long.id, reason: "enough".into() });
+        let FromCompute::ComputeError { .. } = heard.recv().await.unwrap() else { panic!("told once") };
+        compute.beware();
+        run_now(&compute, &order());
+        started(&mut heard).await;
+        assert_eq!(commits(), 4, "for the end of the second, and before the third begins");
+        end(&mut heard).await;
+        assert_eq!(commits(), 5);
+    });
+}
+
+#[test]
 fn what_was_cut_off_twice_waits_and_can_be_cancelled_meanwhile() {
     let bench = Bench::new();
     on_core(async {

@@ -126,11 +126,12 @@ pub struct ExecutionParts<'a> {
     pub next: Option<&'a str>,
 }
 
-/// The state to show: the compute role is ahead by Running and Publishing; the end is what the orchestrator says.
+/// The state to show: the compute role is ahead by Publishing; the end is what the orchestrator says. That it runs the
+/// compute role tells once a power cut cannot take that back.
 #[must_use]
 pub fn merged_state(row: &ExecutionRow, record: Option<&ExecutionRecord>) -> ExecutionState {
     match record {
-        Some(record) if !row.state.is_terminal() && record.state.is_executing() => record.state,
+        Some(record) if !row.state.is_terminal() && record.state == ExecutionState::Publishing => record.state,
         _ => row.state,
     }
 }

@@ -198,12 +198,16 @@ fn publishing_goes_on_where_the_program_had_ended() {
     assert!(!partial.exists());
 }
 
-/// Waits until the newest of `n` executions of a job is at work, with its directory.
+/// Waits until the newest of `n` executions of a job is at work, with its directory, and known to be.
 fn at_work(node: &Node, id: &str, n: usize) {
     let execution = eventually("another execution", || {
         let executions = node.executions(id);
         let newest = executions.iter().max_by_key(|e| e["CreateTime"].as_i64())?.clone();
-        (executions.len() == n).then_some(newest)
+        let (_, history) = node.get(&format!("/api/v1/orchestrator/jobs/{id}/history?limit=1000"));
+        let of_it = |item: &&serde_json::Value| item["ExecutionID"] == newest["ID"];
+        let mut items = history["Items"].as_array()?.iter().filter(of_it);
+        let started = items.any(|item| item["Event"]["Message"] == "started");
+        (executions.len() == n && started).then_some(newest)
     });
     let directory = node.data.join("scratch").join(execution["ID"].as_str().unwrap());
     eventually("its directory", || directory.exists().then_some(()));
