@@ -27,6 +27,7 @@ need "$gcc" "$package" "$libc"
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"
 name=${target//-/_}
 export "CARGO_TARGET_${name^^}_LINKER=$gcc" "CC_$name=$gcc"
+no_paths "$target"
 cargo build --locked --release --target "$target" "${features[@]}"
 mkdir -p "$out"
 install -m 755 "target/$target/release/codling" "$out/codling"

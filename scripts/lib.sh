@@ -18,3 +18,20 @@ need() {
     as_root apt-get install -qy --no-install-recommends "$@" >&2
     command -v "$tool" >/dev/null || die 69 "$tool is still missing after installing $*"
 }
+
+# no_paths TARGET: what is built from here on names no directory of this machine, so that the same sources give the
+# same bytes wherever they lie. Flags that are set already stay.
+no_paths() {
+    local cargo=${CARGO_HOME:-$HOME/.cargo} name=${1//-/_} sysroot commit from flags c_flags
+    sysroot=$(rustc --print sysroot)
+    commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
+    flags=CARGO_TARGET_${name^^}_RUSTFLAGS
+    c_flags=CFLAGS_$name
+    # Cargo would heed these alone.
+    if [ -n "${RUSTFLAGS:-}" ]; then export "$flags=$RUSTFLAGS ${!flags:-}"; unset RUSTFLAGS; fi
+    # Of several that fit, the last counts: the checkout may lie within cargo's directory, or the other way round.
+    for from in "$sysroot=/toolchain" "$sysroot/lib/rustlib/src/rust=/rustc/$commit" "$cargo=/cargo" "$PWD=/codling"; do
+        export "$flags=${!flags:-} --remap-path-prefix=$from"
+        export "$c_flags=${!c_flags:-} -ffile-prefix-map=$from"
+    done
+}
