@@ -35,3 +35,13 @@ no_paths() {
         export "$c_flags=${!c_flags:-} -ffile-prefix-map=$from"
     done
 }
+
+# The version of the program, as Cargo.toml has it.
+crate_version() { sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
+
+# commit_time: SOURCE_DATE_EPOCH, unless it is set: when these sources were committed; without git, their newest time.
+commit_time() {
+    [ -n "${SOURCE_DATE_EPOCH:-}" ] || SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) ||
+        SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+    export SOURCE_DATE_EPOCH
+}
