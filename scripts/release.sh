@@ -33,14 +33,15 @@ need python3 python3
 
 # twice: the committed sources in two directories of different length, with cargo's directory elsewhere the second time.
 twice() {
-    local area=target/release-check from=${CARGO_HOME:-$HOME/.cargo} each place
+    local area=target/release-check from=${CARGO_HOME:-$HOME/.cargo} each place commit
     need git git
+    commit=$(git rev-parse HEAD)
     [ -z "$(git status --porcelain --untracked-files=no)" ] || say "what is not committed is not in this check"
     rm -rf "$area"
     for each in one two/in-another-place; do
         place=$PWD/$area/$each
         mkdir -p "$place"
-        git archive HEAD | tar -xC "$place"
+        git archive "$commit" | tar -xC "$place"
         (
             unset CARGO_TARGET_DIR
             # Compilers that were fetched for this checkout serve both.

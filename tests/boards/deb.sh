@@ -45,8 +45,9 @@ packages() {
     ok "lintian: no errors, $(grep -c '^W:' "$work/lintian" || true) warnings"
 
     # What is said of the program comes from the program: this machine's own build says the same.
-    [ -n "${SKIPCARGO:-}" ] ||     cargo build -q --locked --features interpreter
+    cargo build -q --locked --features interpreter
     dpkg-deb -x "$deb" "$work/tree"
+    python3 -c 'import sys, xml.dom.minidom as xml; xml.parse(sys.argv[1])' "$work/tree/usr/share/codling/avahi/codling.service"
     mkdir "$work/man"
     target/debug/codling man --dir "$work/man"
     gzip -9n "$work"/man/*
@@ -212,13 +213,36 @@ removes_and_purges() {
     ok "purged: nothing is left"
 }
 
+# As an image is made: no systemd runs.
+in_a_chroot() {
+    local wants=$board/etc/systemd/system/multi-user.target.wants/codling.service
+    chroot "$board" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C dpkg -i "/root/codling_$1_arm64.deb" >"$work/said" 2>&1 ||
+        fail "not installed in a chroot: $(cat "$work/said")"
+    [ -L "$wants" ] || fail "not enabled in a chroot"
+    grep -q '^codling:' "$board/etc/passwd" || fail "no user in a chroot"
+    chroot "$board" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C dpkg -P codling >"$work/said" 2>&1 || fail "$(cat "$work/said")"
+    [ ! -L "$wants" ] || fail "still enabled after a purge in a chroot"
+    ok "in a chroot without systemd: installed, enabled, purged"
+}
+
+obeys_policy() {
+    printf '#!/bin/sh\nexit 101\n' | in_board sh -c 'cat >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d'
+    in_board dpkg -i "/root/codling_$1_arm64.deb" >"$work/said" 2>&1 || fail "$(cat "$work/said")"
+    [ "$(property ActiveState)" = inactive ] || fail "it was started against the will of policy-rc.d"
+    [ "$(in_board systemctl is-enabled codling)" = enabled ] || fail "it does not start at boot"
+    ok "policy-rc.d forbids starting: installed and enabled, not started"
+}
+
 inside() {
     local version=$1 next=$2
     mount --make-rprivate /
     mount -t tmpfs none /run
-    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-    # F: the emulator is opened here, so that it need not be in the root.
-    sed 's/:O\?P\?F$/:PF/' /usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
+    if mount -t binfmt_misc none /proc/sys/fs/binfmt_misc 2>/dev/null; then
+        # F: the emulator is opened here, so that it need not be in the root.
+        sed 's/:O\?P\?F$/:PF/' /usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
+    elif [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
+        die 69 "Linux before 6.7 runs arm64 programs for the whole machine only: systemctl restart systemd-binfmt"
+    fi
     mkdir -p "$board"
     tar -C "$board" --exclude='./dev/*' -xf "$image"
     cp "$work"/codling_*_arm64.deb "$board/root/"
@@ -229,6 +253,7 @@ inside() {
     job_file echo on the board >"$board/root/hello.json"
     job_file sleep 3600000 >"$board/root/sleep.json"
     export UNIFIED_CGROUP_HIERARCHY=1
+    in_a_chroot "$version"
     boot
     installs "$version"
     looks
@@ -236,6 +261,7 @@ inside() {
     upgrades "$next"
     refuses_older "$next"
     removes_and_purges "$next"
+    obeys_policy "$version"
 }
 
 # in_user_namespace COMMAND...: as root of a user namespace with this machine's numbers.
