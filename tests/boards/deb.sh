@@ -219,7 +219,7 @@ in_a_chroot() {
     chroot "$board" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C dpkg -i "/root/codling_$1_arm64.deb" >"$work/said" 2>&1 ||
         fail "not installed in a chroot: $(cat "$work/said")"
     [ -L "$wants" ] || fail "not enabled in a chroot"
-    grep -q '^codling:' "$board/etc/passwd" || fail "no user in a chroot"
+    [ "$(chroot "$board" stat -c '%U %G %a' /etc/codling)" = 'root codling 750' ] || fail "/etc/codling is open in a chroot"
     chroot "$board" env -i PATH=/usr/sbin:/usr/bin LC_ALL=C dpkg -P codling >"$work/said" 2>&1 || fail "$(cat "$work/said")"
     [ ! -L "$wants" ] || fail "still enabled after a purge in a chroot"
     ok "in a chroot without systemd: installed, enabled, purged"
