@@ -290,7 +290,9 @@ fn a_run_of_a_moment_shares_a_commit_and_a_longer_one_is_on_the_disk_before_it_i
         };
         run_now(&compute, &order());
         started(&mut heard).await;
-        let FromCompute::RunResult { .. } = heard.recv().await.unwrap() else { panic!("told once, and first") };
+        let FromCompute::RunResult { .. } = heard.recv().await.unwrap() else {
+            panic!("told once, and first")
+        };
         assert_eq!(commits(), 1, "for its end");
         let long = order();
         run_now(&compute, &long);

@@ -131,7 +131,9 @@ pub struct ExecutionParts<'a> {
 #[must_use]
 pub fn merged_state(row: &ExecutionRow, record: Option<&ExecutionRecord>) -> ExecutionState {
     match record {
-        Some(record) if !row.state.is_terminal() && record.state == ExecutionState::Publishing => record.state,
+        Some(record) if !row.state.is_terminal() && record.state == ExecutionState::Publishing => {
+            record.state
+        }
         _ => row.state,
     }
 }
