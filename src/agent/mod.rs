@@ -1,5 +1,6 @@
 //! The one place that builds a node from its settings, starts it, and stops it in order.
 
+pub mod first_boot;
 mod forget;
 mod identity;
 mod janitor;
@@ -31,7 +32,7 @@ use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::gate::{Tls, TlsError};
 use crate::model::message::FromCompute;
-use crate::model::{ClockNote, Deletion, ExecutionRecord, JobSpec, NodeId};
+use crate::model::{Board, ClockNote, Deletion, ExecutionRecord, JobSpec, NodeId, Recognised};
 use crate::orchestrator::handle::{Command, CoreError, NodeHandle, Submitted};
 use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
@@ -39,7 +40,8 @@ use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings, Surroundings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
 use crate::sys::{
-    Clock, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve, StatVfs, SystemTimes,
+    Clock, DeviceTree, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve, StatVfs,
+    SystemTimes, device_tree,
 };
 
 use self::forget::{Databases, Forget};
@@ -93,6 +95,17 @@ pub enum AgentError {
         #[source]
         cause: io::Error,
     },
+    /// The settings are made for another board.
+    #[error(
+        "Board: the settings are made for {wanted}, and this is {found}; take the settings of this board \
+         (board-configs/), or remove the key Board from them"
+    )]
+    WrongBoard {
+        /// The one of the settings.
+        wanted: Board,
+        /// What the machine calls itself.
+        found: String,
+    },
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -121,8 +134,9 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
+    let machine = Machine::detect().with_tree(DeviceTree::named(std::env::var_os(device_tree::VARIABLE)));
+    right_board(settings, &machine)?;
     let _lock = DataDirLock::take(&settings.data_dir)?;
-    let machine = Machine::detect();
     let node = Node::build(settings, &machine, Ground::real())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -133,6 +147,21 @@ pub fn run(loaded: &Loaded, ready: impl FnOnce(Addresses)) -> Result<(), AgentEr
     LocalSet::new().block_on(&runtime, node.serve(settings, notifier, ready))?;
     log::info!("stopped");
     Ok(())
+}
+
+/// Refuses settings that are made for another board: what is right for one can be the end of another's memory.
+fn right_board(settings: &Settings, machine: &Machine) -> Result<(), AgentError> {
+    let Some(wanted) = settings.board else { return Ok(()) };
+    match machine.tree.board() {
+        Recognised::Known(board) if board == wanted => Ok(()),
+        Recognised::Silent => {
+            log::warn!("Board: the settings are made for {wanted}; whether this is one cannot be told");
+            Ok(())
+        }
+        Recognised::Known(_) | Recognised::Other => {
+            Err(AgentError::WrongBoard { wanted, found: machine.tree.describe() })
+        }
+    }
 }
 
 /// What a node stands on.
@@ -548,6 +577,7 @@ fn suggested_name(settings: &Settings, machine: &Machine) -> NodeId {
     named
         .or_else(|| match settings.node.name_provider {
             NameProvider::Hostname => from_host(),
+            NameProvider::Board => machine.tree.serial.as_deref().map(NodeId::of_serial),
             NameProvider::Random => None,
         })
         .unwrap_or_else(NodeId::random)

@@ -54,7 +54,7 @@ fn labels(settings: &Settings, machine: &Machine, id: &NodeId) -> BTreeMap<Strin
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-    if let Some(model) = &machine.model {
+    if let Some(model) = &machine.tree.model {
         labels.insert("board".into(), model.clone());
     }
     labels.extend(settings.node.labels.clone());

@@ -78,6 +78,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("BACALHAU_API_TLS_CACERT", "file of authorities, where --cacert names none"),
     ("BACALHAU_API_TLS_INSECURE", "true: as --insecure"),
     ("HTTP_PROXY, HTTPS_PROXY, NO_PROXY", "proxies for nodes and results on other machines"),
+    (
+        "CODLING_DEVICE_TREE",
+        "directory of the board's device tree, where /proc/device-tree is not: in a container",
+    ),
     ("TERM", "no progress bar if it is 'dumb'"),
 ];
 

@@ -1,5 +1,5 @@
-//! The command line: arguments, printing, exit codes. Everything but `serve`, `config` and `demo` is a client of the
-//! HTTP API, so it works against any codling or Bacalhau node.
+//! The command line: arguments, printing, exit codes. Everything but `serve`, `config`, `first-boot` and `demo` is a client of
+//! the HTTP API, so it works against any codling or Bacalhau node.
 //!
 //! Each command goes the same way: arguments (clap) to a checked request, to a call of the API, to what is shown, to
 //! [`out::Out`], the only place that prints.
@@ -18,6 +18,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod exit;
+pub mod first_boot;
 pub mod job;
 pub mod manual;
 pub mod node;
@@ -82,6 +83,8 @@ pub enum Command {
     Agent(node::AgentArgs),
     /// Show and check settings
     Config(config::ConfigArgs),
+    /// Take settings over from the boot partition
+    FirstBoot(first_boot::FirstBootArgs),
     /// Run the main job from start to finish on a sample
     Demo(demo::DemoArgs),
     /// Print the versions of this program and of the node
@@ -175,6 +178,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> 
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),
         Command::Config(args) => config::run(args, context),
+        Command::FirstBoot(args) => first_boot::run(args, context),
         Command::Demo(args) => demo::run(args, context),
         Command::Version(args) => node::version(args, context),
         Command::Completions(args) => manual::completions(args, context),

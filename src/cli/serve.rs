@@ -44,7 +44,7 @@ fn cannot_start(error: AgentError) -> CliError {
     let exit = match &error {
         AgentError::Io { .. } | AgentError::Identity(_) => Exit::Io,
         AgentError::InUse(_) | AgentError::Listen { .. } => Exit::Unavailable,
-        AgentError::Tls(_) => Exit::Config,
+        AgentError::Tls(_) | AgentError::WrongBoard { .. } => Exit::Config,
         AgentError::Store(_) | AgentError::Shelf(_) => Exit::Io,
         _ => Exit::Internal,
     };

@@ -15,7 +15,7 @@ use super::settings::{
     Settings, Store, StorePlace, TlsFiles, TypeDefaults,
 };
 use super::values::{Advertise, Host, LocalPath, Scale, Secret};
-use crate::model::{Bytes, EvictFirst, MilliCpu, NodeId, ResourceRequest};
+use crate::model::{Board, Bytes, EvictFirst, MilliCpu, NodeId, ResourceRequest};
 
 /// What the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,7 @@ impl Values {
 pub(super) fn settings(values: &Values, mode: Mode, findings: &mut Findings) -> Settings {
     let settings = Settings {
         data_dir: values.path("DataDir"),
+        board: values.text("Board").as_deref().and_then(Board::of_name),
         node: node(values, findings),
         api: Api {
             host: values.host("API.Host"),
@@ -208,7 +209,11 @@ fn node(values: &Values, findings: &mut Findings) -> Node {
             Value::NodeName(name) => Some(NodeId::clone(name)),
             _ => None,
         },
-        name_provider: if provider == "hostname" { NameProvider::Hostname } else { NameProvider::Random },
+        name_provider: match provider.as_str() {
+            "hostname" => NameProvider::Hostname,
+            "uuid" => NameProvider::Random,
+            _ => NameProvider::Board,
+        },
         labels: match values.value("Labels") {
             Value::Map(entries) => entries.iter().cloned().collect(),
             _ => Default::default(),

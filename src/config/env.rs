@@ -41,6 +41,36 @@ impl Env for ProcessEnv {
     }
 }
 
+/// What surrounds the installed service: its unit gives it a state directory, and nothing else that sets anything.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ServiceEnv;
+
+impl ServiceEnv {
+    /// The settings file that the unit names.
+    pub const FILE: &'static str = "/etc/codling/config.yaml";
+
+    /// The state directory that the unit asks for.
+    pub const STATE: &'static str = "/var/lib/codling";
+}
+
+impl Env for ServiceEnv {
+    fn var(&self, name: &str) -> Option<OsString> {
+        (name == "STATE_DIRECTORY").then(|| Self::STATE.into())
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn current_dir(&self) -> Option<PathBuf> {
+        Some("/".into())
+    }
+}
+
 /// Variables that a test sets; its home is `HOME`.
 #[derive(Debug, Default, Clone)]
 pub struct FakeEnv(pub BTreeMap<String, OsString>);

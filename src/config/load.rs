@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::build;
-use super::env::Env;
+use super::env::{Env, ServiceEnv};
 use super::keys::{self, Key};
 use super::kind::{Base, Kind, Raw, Value};
 use super::report::{ConfigError, Finding, Findings, Origin};
@@ -56,6 +56,12 @@ pub(super) struct Values(pub(super) BTreeMap<&'static str, Entry>);
 /// Name of the file that is read if none is named, in the data directory.
 const FILE: &str = "config.yaml";
 
+/// Directory beside a file of that name: its parts `*.yaml` come after the file, in the order of their names.
+const PARTS: &str = "config.d";
+
+/// Most parts that are read.
+pub const MAX_PARTS: usize = 64;
+
 /// Reads all sources.
 ///
 /// # Errors
@@ -67,22 +73,18 @@ pub fn load(cli: &CliOverrides, env: &dyn Env) -> Result<Loaded, ConfigError> {
     let variables = source::environment(env, &mut findings);
     let mut files: Vec<(PathBuf, Layer)> = Vec::new();
     for path in &cli.files {
-        match read(path) {
-            Ok(bytes) => files.push((path.clone(), source::file(path, &bytes, &mut findings))),
-            Err(error) => findings.push(unreadable(path, &error)),
-        }
+        files.extend(file(path, &mut findings));
+        files.extend(parts(path, &mut findings));
     }
     if cli.files.is_empty() {
         let (directory, _) = data_dir(&[&flags, &variables], env, &base, &mut Findings::default());
         let path = directory.join(FILE);
-        match read(&path) {
-            Ok(bytes) => {
-                let mut layer = source::file(&path, &bytes, &mut findings);
-                own_data_dir(&mut layer, &directory, &base, &mut findings);
-                files.push((path, layer));
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => findings.push(unreadable(&path, &error)),
+        if !is_missing(&path) {
+            files.extend(file(&path, &mut findings));
+        }
+        files.extend(parts(&path, &mut findings));
+        for (_, layer) in &mut files {
+            own_data_dir(layer, &directory, &base, &mut findings);
         }
     }
     let layers: Vec<&Layer> =
@@ -99,11 +101,91 @@ pub fn load(cli: &CliOverrides, env: &dyn Env) -> Result<Loaded, ConfigError> {
     Ok(Loaded { settings, warnings: list, files: files.into_iter().map(|(path, _)| path).collect(), values })
 }
 
+/// What a file gives, if it can be read.
+fn file(path: &Path, findings: &mut Findings) -> Option<(PathBuf, Layer)> {
+    match read(path) {
+        Ok(bytes) => Some((path.to_owned(), source::file(path, &bytes, source::Unknown::Warned, findings))),
+        Err(error) => {
+            findings.push(unreadable(path, &error));
+            None
+        }
+    }
+}
+
+/// Whether there is no such file; one that cannot be looked at is there.
+fn is_missing(path: &Path) -> bool {
+    let missing =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    path.symlink_metadata().is_err_and(|error| missing(&error))
+}
+
+/// What the parts beside a file give; files of other names have none.
+fn parts(beside: &Path, findings: &mut Findings) -> Vec<(PathBuf, Layer)> {
+    if beside.file_name().is_none_or(|name| name != FILE) {
+        return Vec::new();
+    }
+    let directory = beside.with_file_name(PARTS);
+    if is_missing(&directory) {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    match std::fs::read_dir(&directory) {
+        Ok(entries) => names.extend(entries.flatten().map(|entry| entry.path()).filter(|path| is_part(path))),
+        Err(error) => findings.push(unreadable(&directory, &error)),
+    }
+    names.sort();
+    if let Some(first) = names.get(MAX_PARTS) {
+        let origin = Origin::File { path: first.clone(), line: None, via: None };
+        let message = format!("there are {} parts; {MAX_PARTS} are read", names.len());
+        findings.push(Finding::error("", &origin, message).hint("put several into one"));
+        names.truncate(MAX_PARTS);
+    }
+    names.iter().filter_map(|path| file(path, findings)).collect()
+}
+
+fn is_part(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".yaml") && !name.starts_with('.')
+}
+
+/// Everything that is to be said about a file that is to become a part of the installed service's settings: what is
+/// wrong with it, unknown keys included, and what would be wrong with all settings only because of it.
+///
+/// `settings` is the service's file, `place` where the part goes.
+#[must_use]
+pub fn check_part(path: &Path, bytes: &[u8], settings: &Path, place: &Path) -> Vec<Finding> {
+    let env = &ServiceEnv;
+    let mut findings = Findings::default();
+    let layer = source::file(path, bytes, source::Unknown::Refused, &mut findings);
+    source::ineffective(&layer, &mut findings);
+    if findings.failed() {
+        return findings.finish();
+    }
+    let mut others = Findings::default();
+    let mut files =
+        if is_missing(settings) { Vec::new() } else { Vec::from_iter(file(settings, &mut others)) };
+    files.extend(parts(settings, &mut others));
+    files.retain(|(path, _)| path != place);
+    let settled = |files: &[(PathBuf, Layer)], findings: &mut Findings| {
+        let layers: Vec<&Layer> = files.iter().rev().map(|(_, layer)| layer).collect();
+        let values = collect(&layers, env, &base(env), findings);
+        build::settings(&values, build::Mode::Start, findings);
+    };
+    settled(&files, &mut others);
+    let before = others.finish();
+    let after_it = files.iter().position(|(other, _)| other.as_path() > place && other != settings);
+    files.insert(after_it.unwrap_or(files.len()), (path.to_owned(), layer));
+    let mut all = Findings::default();
+    settled(&files, &mut all);
+    all.finish().into_iter().filter(|finding| !before.contains(finding)).for_each(|new| findings.push(new));
+    findings.finish()
+}
+
 /// Everything that is to be said about a file, by itself: no other source is read, nor what it points to.
 #[must_use]
 pub fn check(path: &Path, bytes: &[u8], env: &dyn Env) -> Vec<Finding> {
     let mut findings = Findings::default();
-    let layer = source::file(path, bytes, &mut findings);
+    let layer = source::file(path, bytes, source::Unknown::Warned, &mut findings);
     source::ineffective(&layer, &mut findings);
     let values = collect(&[&layer], env, &base(env), &mut findings);
     build::settings(&values, build::Mode::Check, &mut findings);

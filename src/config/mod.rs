@@ -24,8 +24,8 @@ mod values;
 mod tests;
 
 pub use build::read_token;
-pub use env::{Env, FakeEnv, ProcessEnv};
-pub use load::{Loaded, Row, check, list, load, read};
+pub use env::{Env, FakeEnv, ProcessEnv, ServiceEnv};
+pub use load::{Loaded, MAX_PARTS, Row, check, check_part, list, load, read};
 pub use report::{ConfigError, Finding, MAX_FINDINGS, Origin, Severity};
 pub use resolve::{Resolved, resolve};
 pub use settings::{

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{Advertise, Host, LocalPath, Scale, Secret};
-use crate::model::{Bytes, EvictFirst, JobType, MilliCpu, NodeId, ResourceRequest};
+use crate::model::{Board, Bytes, EvictFirst, JobType, MilliCpu, NodeId, ResourceRequest};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// `DataDir`: where the node keeps its state. Absolute.
     pub data_dir: PathBuf,
+    /// `Board`: the board that the settings are for, if for one only.
+    pub board: Option<Board>,
     /// Who the node is.
     pub node: Node,
     /// `API.*`.
@@ -52,7 +54,10 @@ pub struct Node {
 /// Where the name of an unnamed node comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameProvider {
-    /// `puuid` or `uuid`: `n-` and a random UUID, kept.
+    /// `puuid`: `n-` and a UUID made from the board's serial number, so that it is the same after the card was written
+    /// anew; random where there is none.
+    Board,
+    /// `uuid`: `n-` and a random UUID, kept.
     Random,
     /// `hostname`: the machine's, dots replaced by dashes.
     Hostname,

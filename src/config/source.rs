@@ -72,8 +72,20 @@ impl CliOverrides {
     }
 }
 
+/// What some editors put before everything else.
+const BYTE_ORDER: &[u8] = "\u{feff}".as_bytes();
+
+/// What an unknown key of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// Ignored: it may be meant for another version.
+    Warned,
+    /// An error: the file was written for this node, and nobody reads warnings.
+    Refused,
+}
+
 /// Reads the values of a file.
-pub(super) fn file(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer {
+pub(super) fn file(path: &Path, bytes: &[u8], unknown: Unknown, findings: &mut Findings) -> Layer {
     let at = |line| Origin::File { path: path.to_owned(), line, via: None };
     let entries = match tree::parse(bytes) {
         Ok(entries) => entries,
@@ -82,7 +94,13 @@ pub(super) fn file(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
             return Layer::new();
         }
     };
-    let mut walk = Walk { path, lines: Lines::of(bytes), given: Vec::new(), findings };
+    let mut walk = Walk {
+        path,
+        unknown,
+        lines: Lines::of(bytes.strip_prefix(BYTE_ORDER).unwrap_or(bytes)),
+        given: Vec::new(),
+        findings,
+    };
     walk.map("", &entries);
     let given = walk.given;
     settle(given, findings)
@@ -90,6 +108,7 @@ pub(super) fn file(path: &Path, bytes: &[u8], findings: &mut Findings) -> Layer 
 
 struct Walk<'a> {
     path: &'a Path,
+    unknown: Unknown,
     lines: Lines,
     given: Vec<Given>,
     findings: &'a mut Findings,
@@ -135,7 +154,11 @@ impl Walk<'_> {
             }
             (Target::Inside(_), _) => {}
             (Target::Unknown, _) => {
-                let unknown = Finding::warning(path, &self.origin(path, 0, None), "unknown key, ignored");
+                let origin = self.origin(path, 0, None);
+                let unknown = match self.unknown {
+                    Unknown::Warned => Finding::warning(path, &origin, "unknown key, ignored"),
+                    Unknown::Refused => Finding::error(path, &origin, "unknown key"),
+                };
                 let unknown = if self.findings.is_full() { unknown } else { did_you_mean(unknown, path) };
                 self.findings.push(unknown);
             }

@@ -5,7 +5,7 @@
 use super::keys::{How, Key, Old, key, same};
 use super::kind::Kind;
 use super::unused;
-use crate::model::Bytes;
+use crate::model::{Board, Bytes};
 
 /// Every key, group by group.
 pub(super) static GROUPS: &[&[Key]] = &[
@@ -35,6 +35,12 @@ const NODE: &[Key] = &[
     )
     .env(&["BACALHAU_DIR"])
     .flags(&["--data-dir", "--repo"]),
+    key(
+        "Board",
+        Kind::Word(Board::NAMES),
+        "",
+        "the board that these settings are for: the node does not start on another; empty: any",
+    ),
     key("Name", Kind::NodeName, "", "name of the node when it first starts; the name that it has then stays")
         .old(&[same("Node.Name")])
         .flags(&["--name"]),
@@ -42,7 +48,7 @@ const NODE: &[Key] = &[
         "NameProvider",
         Kind::Word(&["puuid", "uuid", "hostname", "aws", "gcp"]),
         "puuid",
-        "where the name comes from if none is given: a random one that is kept, or the host name",
+        "where the name comes from if none is given: the board's serial number (puuid; without one, random), chance, or the host name",
     )
     .old(&[same("Node.NameProvider")]),
     key("Labels", Kind::Map, "", "labels of the node, which jobs may ask for").old(&[same("Node.Labels")]),

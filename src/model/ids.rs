@@ -113,6 +113,9 @@ prefixed_id!(
     EvaluationId, "v-", "an evaluation id (v- and a UUID)"
 );
 
+/// What sets these digests apart from every other use of the same serial number.
+const SERIAL_DOMAIN: &[u8] = b"codling node id of a board's serial number, 1\0";
+
 /// A node's id, which is also its name: no blanks and none of `.`, `*`, `>` (config.md section 6).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -123,6 +126,19 @@ impl NodeId {
     #[must_use]
     pub fn random() -> Self {
         Self(format!("n-{}", uuid::Uuid::new_v4()).into_boxed_str())
+    }
+
+    /// The name of the board with that serial number: `n-<uuid>`, always the same. The number itself cannot be read
+    /// from it, but who has it, or tries all there are, can tell that they belong together.
+    #[must_use]
+    pub fn of_serial(serial: &str) -> Self {
+        let serial = serial.trim().to_ascii_lowercase();
+        let digest = sha2::Sha256::new().chain_update(SERIAL_DOMAIN).chain_update(serial).finalize();
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(digest).for_each(|(own, hashed)| *own = hashed);
+        // Version 8 of RFC 9562: made in a way of one's own.
+        let uuid = uuid::Builder::from_custom_bytes(bytes).into_uuid();
+        Self(format!("n-{uuid}").into_boxed_str())
     }
 
     /// The whole id.

@@ -3,6 +3,7 @@
 //! Everything above imports from here; nothing here imports from above. Bacalhau's JSON lives in [`crate::wire`].
 
 pub mod backoff;
+pub mod board;
 pub mod disk;
 pub mod engine;
 pub mod execution;
@@ -18,6 +19,7 @@ pub mod time;
 pub mod units;
 pub mod validate;
 
+pub use board::{Board, Recognised};
 pub use disk::{DiskEvent, DiskReport, DiskState, Trouble};
 pub use engine::{ModuleRef, WasmSpec};
 pub use execution::{ExecutionRecord, ExecutionRow, RunOutput};

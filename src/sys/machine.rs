@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::device_tree::DeviceTree;
 use crate::model::{Bytes, MilliCpu};
 
 /// What the program runs on.
@@ -20,10 +21,8 @@ pub struct Machine {
     pub arch: &'static str,
     /// Operating system as Go spells it: `linux`.
     pub os: &'static str,
-    /// What the board calls itself, e.g. `Raspberry Pi Zero 2 W Rev 1.0`.
-    pub model: Option<String>,
-    /// The board's serial number: it outlives the SD card.
-    pub serial: Option<String>,
+    /// What its firmware says of the board.
+    pub tree: DeviceTree,
 }
 
 /// Memory of a machine that does not say: no bound.
@@ -50,6 +49,12 @@ impl Machine {
         Self { hostname, ..machine }
     }
 
+    /// The same with another device tree, if there is one.
+    #[must_use]
+    pub fn with_tree(self, tree: Option<DeviceTree>) -> Self {
+        Self { tree: tree.unwrap_or(self.tree), ..self }
+    }
+
     /// The one whose files are below `root`, and on whose `cores` this process may run.
     #[must_use]
     pub fn at(root: &Path, cores: u64) -> Self {
@@ -63,8 +68,7 @@ impl Machine {
             hostname: text(&root.join("proc/sys/kernel/hostname")).unwrap_or_default(),
             arch: go_arch(std::env::consts::ARCH),
             os: go_os(std::env::consts::OS),
-            model: text(&root.join("proc/device-tree/model")),
-            serial: text(&root.join("proc/device-tree/serial-number")),
+            tree: DeviceTree::beneath(root),
         }
     }
 }
@@ -96,7 +100,7 @@ pub fn go_os(os: &'static str) -> &'static str {
 }
 
 /// A small file without the NUL (of the device tree) or newline at its end; nothing if it is not there or empty.
-fn text(path: &Path) -> Option<String> {
+pub(super) fn text(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
@@ -255,8 +259,8 @@ mod tests {
         let machine = root.machine();
         assert_eq!((machine.cpu, machine.memory), (MilliCpu(4000), Bytes::kib(437_252)));
         assert_eq!(machine.hostname, "edge-1");
-        assert_eq!(machine.model.as_deref(), Some("Raspberry Pi Zero 2 W Rev 1.0"));
-        assert_eq!(machine.serial.as_deref(), Some("00000000deadbeef"));
+        assert_eq!(machine.tree.model.as_deref(), Some("Raspberry Pi Zero 2 W Rev 1.0"));
+        assert_eq!(machine.tree.serial.as_deref(), Some("00000000deadbeef"));
     }
 
     #[test]
@@ -306,10 +310,10 @@ mod tests {
         );
         assert_eq!((root.machine().cpu, root.machine().memory), (MilliCpu(4000), Bytes::kib(437_252)));
         let long = Root::of("long", &[("proc/device-tree/model", &"x".repeat(100_000))]).machine();
-        assert_eq!(long.model.map(|model| model.len() as u64), Some(MAX_FILE));
+        assert_eq!(long.tree.model.map(|model| model.len() as u64), Some(MAX_FILE));
         let nothing = Root::of("none", &[]).machine();
         assert_eq!(nothing.memory, UNKNOWN);
-        assert_eq!((nothing.model, nothing.hostname.as_str()), (None, ""));
+        assert_eq!((nothing.tree.model, nothing.hostname.as_str()), (None, ""));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! files that survive a power cut, message authentication, the service manager; and what is wrong with any of it.
 
 pub mod clock;
+pub mod device_tree;
 pub mod disk;
 pub mod files;
 pub mod fs;
@@ -18,8 +19,10 @@ pub mod net;
 pub mod notify;
 pub mod reserve;
 pub mod text;
+pub mod users;
 
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
+pub use device_tree::DeviceTree;
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};
 pub use files::{FileOut, Files, RealFiles};
 pub use health::{Condition, Health};

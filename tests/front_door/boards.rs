@@ -48,6 +48,8 @@ fn every_board_has_settings_that_are_taken_and_fit_it() {
         assert!(!text(&checked.stderr).contains("warn"), "{name}: {}", text(&checked.stderr));
 
         let settings = settings(&dir);
+        let own = setting(&settings, "Board");
+        assert_eq!(own, if name == "generic" { "" } else { &name }, "the board that they are for");
         let board = std::fs::read_to_string(dir.join("board.yaml")).unwrap();
         let number = |field_name| field(&board, field_name).unwrap().parse::<u64>().unwrap();
         let (ram, cores) = (number("RAM"), number("Cores"));

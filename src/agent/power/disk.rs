@@ -25,7 +25,7 @@ type Inode = usize;
 
 /// One step. Paths are relative to the disk's root.
 #[derive(Clone)]
-pub(super) enum Step {
+pub(in crate::agent) enum Step {
     Create(PathBuf, Inode),
     Write(Inode, u64, Vec<u8>),
     SetLen(Inode, u64),
@@ -62,7 +62,7 @@ impl fmt::Debug for Step {
 
 /// When the disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::agent) enum Fault {
     Never,
     /// At that step, and at no other.
     Once(usize),
@@ -81,7 +81,7 @@ struct State {
 
 /// See the module's text.
 #[derive(Debug, Clone)]
-pub(super) struct Disk {
+pub(in crate::agent) struct Disk {
     root: PathBuf,
     fault: Fault,
     state: Arc<Mutex<State>>,
@@ -92,7 +92,7 @@ fn broken() -> io::Error {
 }
 
 impl Disk {
-    pub(super) fn new(root: &Path, fault: Fault) -> Self {
+    pub(in crate::agent) fn new(root: &Path, fault: Fault) -> Self {
         let state = State { steps: Vec::new(), names: HashMap::new(), inodes: 0, tried: 0, failed: false };
         Self { root: root.to_owned(), fault, state: Arc::new(Mutex::new(state)) }
     }
@@ -102,21 +102,21 @@ impl Disk {
     }
 
     /// Whether a step has failed.
-    pub(super) fn failed(&self) -> bool {
+    pub(in crate::agent) fn failed(&self) -> bool {
         self.lock().failed
     }
 
     /// How many steps were tried.
-    pub(super) fn tried(&self) -> usize {
+    pub(in crate::agent) fn tried(&self) -> usize {
         self.lock().tried
     }
 
     /// All steps so far.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    pub(in crate::agent) fn steps(&self) -> Vec<Step> {
         self.lock().steps.clone()
     }
 
-    pub(super) fn told(&self, mark: Mark) {
+    pub(in crate::agent) fn told(&self, mark: Mark) {
         self.lock().steps.push(Step::Told(mark));
     }
 
@@ -326,7 +326,7 @@ impl Files for Disk {
 
 /// What becomes of what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(in crate::agent) enum Cut {
     /// It is there, as when only the process was killed.
     Kept,
     /// It is gone.
@@ -355,7 +355,7 @@ struct Content {
 
 /// What the disk holds after the steps so far, and what a power cut would leave of it.
 #[derive(Debug, Default)]
-pub(super) struct Platter {
+pub(in crate::agent) struct Platter {
     files: Vec<Content>,
     /// What has stood under each name since its directory was synced; the first is what is durable.
     names: BTreeMap<PathBuf, Vec<Option<Entry>>>,
@@ -377,7 +377,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 }
 
 impl Platter {
-    pub(super) fn apply(&mut self, step: &Step) {
+    pub(in crate::agent) fn apply(&mut self, step: &Step) {
         match step {
             Step::Create(path, inode) => {
                 assert_eq!(*inode, self.files.len(), "files are numbered in their order");
@@ -441,7 +441,7 @@ impl Platter {
     }
 
     /// Writes what is left to `root`, which is made.
-    pub(super) fn leave(&self, cut: Cut, root: &Path) {
+    pub(in crate::agent) fn leave(&self, cut: Cut, root: &Path) {
         let mut dice = Dice(if let Cut::Torn(seed) = cut { seed } else { 0 });
         fs::create_dir(root).unwrap();
         for (name, values) in &self.names {
@@ -494,10 +494,10 @@ impl Content {
 
 /// Chance that can be repeated (splitmix64).
 #[derive(Debug)]
-pub(super) struct Dice(pub(super) u64);
+pub(in crate::agent) struct Dice(pub(super) u64);
 
 impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(in crate::agent) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -505,7 +505,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(in crate::agent) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.roll() % n as u64).unwrap()
     }
 }

@@ -32,7 +32,7 @@ const PATIENCE_WITH_A_BROKEN_DISK: Duration = Duration::from_millis(100);
 
 /// What a node has said to somebody.
 #[derive(Debug, Clone)]
-pub(super) enum Mark {
+pub(in crate::agent) enum Mark {
     /// A job was taken.
     Submitted(JobId),
     /// A job was stopped.

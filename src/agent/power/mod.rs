@@ -5,7 +5,7 @@
 //! ARCHITECTURE.md ([`check`]).
 
 mod check;
-mod disk;
+pub(super) mod disk;
 mod life;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
