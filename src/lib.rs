@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cli;
 pub mod compute;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 #[cfg(all(any(test, fuzzing), any(feature = "wasm", feature = "interpreter")))]
 pub mod fuzz;

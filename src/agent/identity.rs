@@ -56,17 +56,27 @@ impl Identity {
         path: &Path,
         suggested: impl FnOnce() -> NodeId,
     ) -> Result<Self, IdentityError> {
-        let io = |what, cause| IdentityError::Io { what, path: path.to_owned(), cause };
+        if let Some(identity) = Self::load(path)? {
+            return Ok(identity);
+        }
+        let io = |cause| IdentityError::Io { what: "write", path: path.to_owned(), cause };
+        let identity = Self { id: suggested(), installation: uuid::Uuid::new_v4().to_string() };
+        let bytes = serde_json::to_vec(&identity).map_err(|e| io(e.into()))?;
+        write_atomic(files, path, &bytes, 0o600).map_err(io)?;
+        Ok(identity)
+    }
+
+    /// The stored identity, if there is one.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn load(path: &Path) -> Result<Option<Self>, IdentityError> {
         match read_small(path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
                 .map_err(|cause| IdentityError::Damaged { path: path.to_owned(), cause }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Self { id: suggested(), installation: uuid::Uuid::new_v4().to_string() };
-                let bytes = serde_json::to_vec(&identity).map_err(|e| io("write", e.into()))?;
-                write_atomic(files, path, &bytes, 0o600).map_err(|cause| io("write", cause))?;
-                Ok(identity)
-            }
-            Err(cause) => Err(io("read", cause)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(IdentityError::Io { what: "read", path: path.to_owned(), cause }),
         }
     }
 }

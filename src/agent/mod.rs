@@ -571,16 +571,18 @@ fn set_aside(settings: &Settings) -> Arc<Reserve> {
 
 /// The name of a node that has none yet.
 fn suggested_name(settings: &Settings, machine: &Machine) -> NodeId {
+    lasting_name(settings, machine).unwrap_or_else(NodeId::random)
+}
+
+/// The name that a node without one gets from its settings and its board; nothing if chance has to give it.
+#[must_use]
+pub fn lasting_name(settings: &Settings, machine: &Machine) -> Option<NodeId> {
     use crate::config::NameProvider;
-    let from_host = || machine.hostname.replace('.', "-").parse().ok();
-    let named = settings.node.name.clone();
-    named
-        .or_else(|| match settings.node.name_provider {
-            NameProvider::Hostname => from_host(),
-            NameProvider::Board => machine.tree.serial.as_deref().map(NodeId::of_serial),
-            NameProvider::Random => None,
-        })
-        .unwrap_or_else(NodeId::random)
+    settings.node.name.clone().or_else(|| match settings.node.name_provider {
+        NameProvider::Hostname => machine.hostname.replace('.', "-").parse().ok(),
+        NameProvider::Board => machine.tree.serial.as_deref().map(NodeId::of_serial),
+        NameProvider::Random => None,
+    })
 }
 
 #[cfg(test)]

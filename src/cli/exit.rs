@@ -10,7 +10,7 @@ use std::io;
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// A job failed, was stopped, or its program returned something other than 0.
+    /// A job failed, was stopped, or its program returned something other than 0; or `doctor` found a problem.
     JobFailed = 1,
     /// The command line is wrong.
     Usage = 64,
@@ -69,7 +69,7 @@ impl Exit {
         match self {
             Self::Ok => "done",
             Self::JobFailed => {
-                "the job failed or was stopped, or its program returned something other than 0"
+                "the job failed or was stopped, or its program returned something other than 0; or doctor found a problem"
             }
             Self::Usage => "the command line is wrong",
             Self::Data => "a job file, answer or archive is not what it should be",

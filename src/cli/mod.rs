@@ -1,4 +1,4 @@
-//! The command line: arguments, printing, exit codes. Everything but `serve`, `config`, `first-boot` and `demo` is a client of
+//! The command line: arguments, printing, exit codes. Everything but `serve`, `config`, `doctor`, `first-boot` and `demo` is a client of
 //! the HTTP API, so it works against any codling or Bacalhau node.
 //!
 //! Each command goes the same way: arguments (clap) to a checked request, to a call of the API, to what is shown, to
@@ -17,6 +17,7 @@ pub mod answers;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod first_boot;
 pub mod job;
@@ -83,6 +84,8 @@ pub enum Command {
     Agent(node::AgentArgs),
     /// Show and check settings
     Config(config::ConfigArgs),
+    /// Say what is good and what is not about this machine and its settings
+    Doctor(Box<doctor::DoctorArgs>),
     /// Take settings over from the boot partition
     FirstBoot(first_boot::FirstBootArgs),
     /// Run the main job from start to finish on a sample
@@ -178,6 +181,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> 
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),
         Command::Config(args) => config::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::FirstBoot(args) => first_boot::run(args, context),
         Command::Demo(args) => demo::run(args, context),
         Command::Version(args) => node::version(args, context),

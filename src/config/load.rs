@@ -34,6 +34,40 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// The defaults, whatever anybody has set.
+    #[must_use]
+    pub fn defaults(env: &dyn Env) -> Self {
+        let mut none = Findings::default();
+        let values = collect(&[], env, &base(env), &mut none);
+        let settings = build::settings(&values, build::Mode::Check, &mut none);
+        Self { settings, warnings: Vec::new(), files: Vec::new(), values }
+    }
+
+    /// Hosts and ports of the orchestrators that are named, without what else stands in their URLs: a token, perhaps.
+    #[must_use]
+    pub fn orchestrators(&self) -> Vec<(String, u16)> {
+        let Some(Entry { value: Value::List(items), .. }) = self.values.0.get("Compute.Orchestrators") else {
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| orchestrator(item)).collect()
+    }
+}
+
+/// `[nats://][token@]host[:port]`.
+fn orchestrator(url: &str) -> Option<(String, u16)> {
+    const NATS: u16 = 4222;
+    let rest = url.trim().rsplit_once("://").map_or(url.trim(), |(_, rest)| rest);
+    let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+    let address = address.split(['/', '?']).next().unwrap_or_default();
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (address, NATS),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
 /// The value of one key.
 pub(super) struct Entry {
     pub(super) key: &'static Key,

@@ -15,9 +15,13 @@ pub mod kernel_time;
 pub mod logger;
 pub mod machine;
 pub mod meter;
+pub mod mounts;
 pub mod net;
 pub mod notify;
 pub mod reserve;
+pub mod survey;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod users;
 

@@ -10,13 +10,13 @@ use crate::jobs;
 use crate::node::{Dir, Node, eventually, http, text};
 
 /// An ext4 in a file, mounted.
-struct Disk {
+pub struct Disk {
     dir: Dir,
     mounted: bool,
 }
 
 impl Disk {
-    fn new(mib: u64) -> Self {
+    pub fn new(mib: u64) -> Self {
         let mut disk = Self { dir: Dir::new(), mounted: false };
         std::fs::create_dir(disk.path()).unwrap();
         std::fs::File::create(disk.image()).unwrap().set_len(mib << 20).unwrap();
@@ -29,7 +29,7 @@ impl Disk {
         self.dir.join("image")
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.dir.join("disk")
     }
 
@@ -50,7 +50,7 @@ impl Disk {
     }
 
     /// Somebody else takes all but `left` bytes.
-    fn fill(&self, left: u64) {
+    pub fn fill(&self, left: u64) {
         // Again and again: the node may free blocks while this runs.
         for n in 0..4 {
             let more = self.free().saturating_sub(left);
@@ -81,7 +81,7 @@ impl Drop for Disk {
 }
 
 /// Runs a tool as root; nothing here is skipped for want of it.
-fn run(tool: &str, args: &[&str]) {
+pub fn run(tool: &str, args: &[&str]) {
     let uid = text(&Command::new("id").arg("-u").output().unwrap().stdout);
     let mut command = Command::new("sudo");
     if uid.trim() == "0" {

@@ -118,6 +118,20 @@ fn a_boot_partition_that_cannot_be_used_is_an_error_and_one_without_settings_is_
     assert!(missing.unwrap().status.success());
 }
 
+#[test]
+fn the_example_for_cloud_init_writes_settings_that_are_taken() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/firstboot/user-data.example");
+    let example = std::fs::read_to_string(path).unwrap();
+    assert!(example.starts_with("#cloud-config\n"), "cloud-init passes over anything else");
+    let example: Value = yaml_serde::from_str(&example).unwrap();
+    let file = &example["write_files"][0];
+    assert_eq!(file["path"], "/boot/firmware/codling.yaml");
+    let card = Card::new(file["content"].as_str().unwrap());
+    let output = card.first_boot(&[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(card.setting("Results.Quota").0, "50%");
+}
+
 /// A device tree with that content.
 fn tree(dir: &Path, model: &str, compatible: &[&str], serial: &str) -> PathBuf {
     let tree = dir.join(format!("tree-{}", uuid::Uuid::new_v4()));

@@ -14,6 +14,7 @@ mod boards;
 mod config;
 mod demo;
 mod disk_full;
+mod doctor;
 mod first_boot;
 mod hostile;
 mod job_get;

@@ -71,6 +71,25 @@ fn the_unit_exposes_little() {
 }
 
 #[test]
+fn the_unit_of_the_first_boot_is_read_whole_and_exposes_little() {
+    /// It runs as root, with two capabilities.
+    const ROOT_EXPOSURE_MAX: u32 = 15;
+    let dir = Dir::new();
+    let unit = std::fs::read_to_string(packaging("firstboot/codling-first-boot.service")).unwrap();
+    assert_eq!(values(&unit, "ExecStart"), ["/usr/bin/codling first-boot"]);
+    assert_eq!(values(&unit, "Before"), ["codling.service"]);
+    let path = dir.join("codling-first-boot.service");
+    std::fs::write(&path, unit.replace("/usr/bin/codling", CODLING)).unwrap();
+    let path = path.to_str().unwrap();
+    let (content, said) = analyze(&["verify", "--man=no", path]);
+    assert!(content && said.trim().is_empty(), "{said}");
+    let limit = format!("--threshold={ROOT_EXPOSURE_MAX}");
+    let (content, said) = analyze(&["security", "--offline=true", "--no-pager", &limit, path]);
+    eprintln!("{}", said.lines().find(|line| line.contains("exposure level")).unwrap_or(&said));
+    assert!(content, "more than {limit} tenths:\n{said}");
+}
+
+#[test]
 fn users_directories_and_times_agree() {
     let unit = unit();
     assert_eq!((values(&unit, "User"), values(&unit, "Group")), (vec!["codling"], vec!["codling"]));

@@ -674,3 +674,13 @@ fn a_part_is_refused_for_what_is_wrong_with_it_and_with_all_because_of_it() {
     dir.file("config.d/60.yaml", "API:\n  Port: many\n");
     assert_eq!(said("Results:\n  Quota: 1GiB\n"), Vec::<String>::new());
 }
+
+#[test]
+fn orchestrators_are_known_without_their_tokens() {
+    let list =
+        "nats://secret@hub.lan:4333,hub,nats://[fd00::1]:1,[fd00::2],nats://user:pw@10.0.0.1/x,:9,hub:port";
+    let loaded = with(&[&format!("Compute.Orchestrators={list}")], &[]).unwrap();
+    let expected = [("hub.lan", 4333), ("hub", 4222), ("fd00::1", 1), ("fd00::2", 4222), ("10.0.0.1", 4222)];
+    assert_eq!(loaded.orchestrators(), expected.map(|(host, port)| (host.to_owned(), port)));
+    assert_eq!(with(&[], &[]).unwrap().orchestrators(), []);
+}
