@@ -98,7 +98,7 @@ pub enum AgentError {
     /// The settings are made for another board.
     #[error(
         "Board: the settings are made for {wanted}, and this is {found}; take the settings of this board \
-         (board-configs/), or remove the key Board from them"
+         (board-configs/, in the package /usr/share/codling/boards/), or remove the key Board from them"
     )]
     WrongBoard {
         /// The one of the settings.

@@ -35,8 +35,8 @@ pub(super) fn board(facts: &Facts) -> Finding {
         }
         Some(wanted) => {
             let take = is.map_or_else(
-                || "take the settings of board-configs/generic".to_owned(),
-                |board| format!("take those of board-configs/{board}"),
+                || "take the settings of board-configs/generic (in the package /usr/share/codling/boards/generic)".to_owned(),
+                |board| format!("take those of board-configs/{board} (in the package /usr/share/codling/boards/{board})"),
             );
             let found = format!("{found}; the settings are made for {wanted}, and the node does not start");
             Finding::new(CHECK, Level::Problem, found, format!("{take}, or remove the key Board"))
