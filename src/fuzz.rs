@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("addresses", crate::config::fuzz::addresses),
     ("ask", crate::api::fuzz::ask),
     ("chunked", crate::gate::fuzz::chunked),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("records", crate::store::fuzz::records),
     ("selectors", crate::api::fuzz::selectors),
     ("unpack", crate::archive::fuzz::unpack),
+    ("websocket", crate::wire::fuzz::websocket),
 ];
 
 /// Feeds one input to the target of that name.

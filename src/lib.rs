@@ -14,6 +14,7 @@ pub mod engine;
 pub mod fuzz;
 pub mod gate;
 pub mod input;
+pub mod logs;
 pub mod model;
 pub mod orchestrator;
 pub mod publisher;

@@ -31,6 +31,7 @@ use crate::compute::runner::Runner;
 use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::gate::{Tls, TlsError};
+use crate::logs::Readers;
 use crate::model::message::FromCompute;
 use crate::model::{Board, ClockNote, Deletion, ExecutionRecord, JobSpec, NodeId, Recognised};
 use crate::orchestrator::handle::{Command, CoreError, NodeHandle, Submitted};
@@ -38,10 +39,10 @@ use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings, Surroundings};
-use crate::store::{self, Place, StoreError, StoreSettings, Stores};
+use crate::store::{self, ExecutionStore, Place, StoreError, StoreSettings, Stores};
 use crate::sys::{
-    Clock, DeviceTree, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve, StatVfs,
-    SystemTimes, device_tree,
+    Bell, Clock, DeviceTree, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve,
+    Ring, StatVfs, SystemTimes, device_tree,
 };
 
 use self::forget::{Databases, Forget};
@@ -189,6 +190,9 @@ struct Node {
     keeper: Arc<JobKeeper>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
+    /// Who follows the logs of executions, and what tells them of news.
+    readers: Arc<Readers>,
+    bell: Bell,
     tls: Option<Tls>,
     /// Disk space set aside for the databases.
     reserve: Arc<Reserve>,
@@ -265,6 +269,8 @@ impl Node {
             keeper,
             clock,
             health: Arc::default(),
+            readers: Arc::default(),
+            bell: Bell::default(),
             tls,
             reserve,
             gone,
@@ -306,7 +312,7 @@ impl Node {
             "jobs that ask for a network are {}",
             if offer.reject_networked { "refused" } else { "taken" }
         );
-        let runner = offer::runner(settings, self.resolved.quota, &self.shelf);
+        let runner = offer::runner(settings, self.resolved.quota, &self.shelf, self.bell.clone());
         let (compute, orchestrator) = self.roles(settings, &offer, runner, packer.clone(), reports);
         self.shelf.surround(self.surroundings(settings, &compute));
         let start = Start::note(settings, &self.stores)?;
@@ -324,11 +330,13 @@ impl Node {
         let front = serve::start(settings, &self, &offer, handle).await?;
         tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
         self.keep_house(&compute, &orchestrator, &packer, Rc::clone(&changed));
+        let news = News { bell: self.bell.clone(), store: self.stores.executions.clone() };
         let desk = Desk {
             orchestrator: orchestrator.clone(),
             compute: compute.clone(),
             shelf: Arc::clone(&self.shelf),
             packer: packer.clone(),
+            news: news.clone(),
         };
         tokio::task::spawn_local(obey(desk, commands));
         let listener = orchestrator.clone();
@@ -336,6 +344,7 @@ impl Node {
             while let Some(report) = reported.recv().await {
                 let published = matches!(report, FromCompute::RunResult { published: true, .. });
                 listener.on_report(report);
+                news.tell();
                 if published {
                     changed.notify_one();
                 }
@@ -408,6 +417,7 @@ impl Node {
             shelf: Arc::clone(&self.shelf),
             publisher: LocalPublisher::new(Arc::clone(&self.shelf), packer.clone()),
             packer,
+            readers: Arc::clone(&self.readers),
             runner,
             clock: Arc::clone(&self.clock),
             reports,
@@ -461,6 +471,28 @@ struct Desk {
     compute: Compute,
     shelf: Arc<Shelf>,
     packer: Packer,
+    news: News,
+}
+
+/// Tells those who follow logs that an execution or a job may have changed.
+#[derive(Clone)]
+struct News {
+    bell: Bell,
+    store: ExecutionStore,
+}
+
+impl News {
+    fn tell(&self) {
+        if !self.bell.is_used() {
+            return;
+        }
+        let this = self.clone();
+        tokio::task::spawn_local(async move {
+            // One thread writes both databases: what it was handed lazily is to be seen by then. If it fails, others say so.
+            let _ = this.store.ping().await;
+            this.bell.ring(Ring::State);
+        });
+    }
 }
 
 impl Desk {
@@ -490,6 +522,7 @@ async fn obey(desk: Desk, mut commands: mpsc::Receiver<Command>) {
                 Command::Submit(spec, answer) => drop(answer.send(desk.submit(*spec).await)),
                 Command::Stop(id, reason, answer) => {
                     drop(answer.send(desk.orchestrator.stop(&id, &reason).await));
+                    desk.news.tell();
                 }
                 Command::Load(answer) => drop(answer.send(desk.compute.load())),
                 Command::Check(answer) => drop(answer.send(check(&desk.compute).await)),

@@ -12,7 +12,7 @@ use crate::engine::{self, ModuleCache};
 use crate::input::{self, AllowedPath, InputPolicy};
 use crate::model::{Bytes, JobSpec, NodeId, ResourceRequest, Resources, SpecConfig};
 use crate::results::Shelf;
-use crate::sys::Machine;
+use crate::sys::{Bell, Machine};
 
 /// Most that compiled modules may take.
 const CACHE_MAX: Bytes = Bytes::mib(32);
@@ -62,7 +62,7 @@ fn labels(settings: &Settings, machine: &Machine, id: &NodeId) -> BTreeMap<Strin
 }
 
 /// What runs executions on this machine.
-pub(super) fn runner(settings: &Settings, quota: Bytes, shelf: &Arc<Shelf>) -> Arc<dyn Runner> {
+pub(super) fn runner(settings: &Settings, quota: Bytes, shelf: &Arc<Shelf>, bell: Bell) -> Arc<dyn Runner> {
     let local = settings.compute.local_paths.iter();
     let inputs = InputPolicy {
         local: local.map(|path| AllowedPath::new(&path.pattern, path.writable)).collect(),
@@ -72,7 +72,7 @@ pub(super) fn runner(settings: &Settings, quota: Bytes, shelf: &Arc<Shelf>) -> A
         ..InputPolicy::default()
     };
     let cache = module_cache(settings, quota, shelf);
-    Arc::new(LocalRunner::new(Arc::clone(shelf), cache, inputs, settings.compute.max_log))
+    Arc::new(LocalRunner::new(Arc::clone(shelf), cache, inputs, settings.compute.max_log, bell))
 }
 
 /// Compiled modules: a small part of the quota, set aside whole. A node without it compiles each time.

@@ -8,6 +8,7 @@ use crate::api::{self, App, Bases, Handlers, Hosts, Links, NodeError, NodeLoad, 
 use crate::compute::bid::Offer;
 use crate::config::{Host, Settings};
 use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site, Token};
+use crate::logs::Logs;
 use crate::model::{EvaluationId, JobId, JobSpec};
 use crate::orchestrator::handle::{CoreError, NodeHandle};
 use crate::wire::NodeFacts;
@@ -87,6 +88,14 @@ pub(super) async fn start(
         ],
         inner,
         parcels,
+        logs: Logs {
+            jobs: node.stores.jobs.clone(),
+            executions: node.stores.executions.clone(),
+            shelf: Arc::clone(&node.shelf),
+            scratch: settings.scratch_dir(),
+            readers: Arc::clone(&node.readers),
+            bell: node.bell.clone(),
+        },
         token,
         tls: tls.clone(),
     })

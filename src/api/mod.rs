@@ -17,6 +17,7 @@ mod history;
 mod hosts;
 mod jobs;
 mod links;
+mod logs;
 mod node;
 mod page;
 mod range;

@@ -4,7 +4,7 @@ use crate::gate::{Rule, SITE_FIELD};
 use crate::wire::{ApiError, Code};
 
 use super::ask::{Ask, Reply};
-use super::{App, archives, auth, executions, health, history, jobs, node, results};
+use super::{App, archives, auth, executions, health, history, jobs, logs, node, results};
 
 /// The API's site.
 pub const API: &str = "api";
@@ -140,7 +140,7 @@ fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
         [id, "results"] => only(ask, "GET, HEAD", |_| executions::results(app, ask, id)),
         [id, "versions"] => only(ask, "GET, HEAD", |_| jobs::versions(app, ask, id)),
         [_, "rerun"] => only(ask, "PUT", |_| Err(missing("running a job again"))),
-        [_, "logs"] => only(ask, "GET, HEAD", |_| Err(missing("following logs"))),
+        [id, "logs"] => only(ask, "GET, HEAD", |_| logs::follow(app, ask, id)),
         _ => Err(unknown(ask)),
     }
 }

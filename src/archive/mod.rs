@@ -7,6 +7,7 @@ pub(crate) mod fuzz;
 mod gzip;
 mod header;
 mod links;
+pub mod member;
 mod names;
 pub mod pack;
 mod probe;
@@ -21,6 +22,7 @@ pub mod warning;
 mod workers;
 
 pub use deflate::{Level, LevelError};
+pub use member::{Member, Step};
 pub use pack::{PackError, PackOptions, Packed, pack};
 pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
 pub use warning::{Oddity, Warning, Warnings};

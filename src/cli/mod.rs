@@ -29,6 +29,7 @@ mod republish;
 pub mod results;
 pub mod serve;
 pub mod settings_args;
+mod socket;
 pub mod target;
 pub mod text;
 pub mod trust;

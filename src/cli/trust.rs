@@ -95,8 +95,19 @@ impl Trust {
 #[cfg(feature = "tls")]
 #[must_use]
 pub fn trouble(error: &ureq::Error) -> Option<Trouble> {
+    match error {
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref().map(of_tls),
+        ureq::Error::Rustls(error) => Some(of_tls(error)),
+        _ => None,
+    }
+}
+
+/// At what TLS failed.
+#[cfg(feature = "tls")]
+#[must_use]
+pub fn of_tls(error: &rustls::Error) -> Trouble {
     use rustls::CertificateError;
-    let of = |error: &rustls::Error| match error {
+    match error {
         // The library's own type for it is not ours to name.
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
             if format!("{other:?}").contains("CaUsedAsEndEntity") =>
@@ -105,11 +116,6 @@ pub fn trouble(error: &ureq::Error) -> Option<Trouble> {
         }
         rustls::Error::InvalidCertificate(_) => Trouble::Certificate,
         _ => Trouble::Other,
-    };
-    match error {
-        ureq::Error::Io(error) => error.get_ref()?.downcast_ref().map(of),
-        ureq::Error::Rustls(error) => Some(of(error)),
-        _ => None,
     }
 }
 

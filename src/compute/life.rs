@@ -34,6 +34,9 @@ const WORTH_A_COMMIT: Duration = Duration::from_secs(5);
 /// A run that is over sooner does not get a commit of its own that says that it began.
 const MOMENT: Duration = Duration::from_millis(100);
 
+/// How long followers may read on at the files of an execution that has ended: more than the gate gives them.
+const READ_ON: Duration = Duration::from_secs(90);
+
 /// How often an execution that waits for the store tries again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -76,12 +79,13 @@ pub(super) async fn live(
     // What was raised first stands: a guest that is being stopped may fail in any way.
     let failure =
         ended.failure.map(|failure| stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure));
+    let id = record.id.clone();
     let report = match failure {
         Some(failure) => end_failed(compute, record, Some(&scratch), failure).await,
         None => publish(compute, record, &spec, &scratch, &interrupt).await,
     };
     if interrupt.cause() != Some(Cause::Shutdown) {
-        clean_up(compute, scratch, ended.lease).await;
+        leave(compute, &id, scratch, ended.lease).await;
     }
     report
 }
@@ -94,7 +98,8 @@ pub(super) async fn resume(compute: &Compute, record: ExecutionRecord, interrupt
         return end_failed(compute, record, None, failure).await;
     };
     let (shelf, id, room) = (Arc::clone(&compute.parts.shelf), record.id.clone(), record.resources.disk);
-    let lease = match compute.parts.packer.run(move || shelf.reserve_scratch(&id, room)).await {
+    let reserved = id.clone();
+    let lease = match compute.parts.packer.run(move || shelf.reserve_scratch(&reserved, room)).await {
         Ok(Ok(lease)) => Some(lease),
         // The files are there already; only the room for what follows may be missing, and publishing will say so.
         Ok(Err(error)) => {
@@ -105,7 +110,7 @@ pub(super) async fn resume(compute: &Compute, record: ExecutionRecord, interrupt
     };
     let report = publish(compute, record, &spec, &scratch, &interrupt).await;
     if interrupt.cause() != Some(Cause::Shutdown) {
-        clean_up(compute, scratch, lease).await;
+        leave(compute, &id, scratch, lease).await;
     }
     report
 }
@@ -451,6 +456,20 @@ pub(super) async fn end_failed(
         log::error!("execution {}: its failure is reported but not stored: {error}", record.id);
     }
     report
+}
+
+/// Cleans up: at once, or, if somebody follows the log, when that has been read. Its end is reported all the same.
+async fn leave(compute: &Compute, id: &ExecutionId, scratch: Scratch, lease: Option<ScratchLease>) {
+    if !compute.parts.readers.has(id) {
+        return clean_up(compute, scratch, lease).await;
+    }
+    let (compute, id) = (compute.clone(), id.clone());
+    tokio::task::spawn_local(async move {
+        if tokio::time::timeout(READ_ON, compute.parts.readers.released(&id)).await.is_err() {
+            log::warn!("execution {id}: its log is still being read; its files go now");
+        }
+        clean_up(&compute, scratch, lease).await;
+    });
 }
 
 /// Takes the execution's directory away, then gives its room back.

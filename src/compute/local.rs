@@ -6,7 +6,7 @@ use crate::engine::{self, Engine, ModuleCache, Run, Scratch, environment, node_e
 use crate::input::{self, InputPolicy};
 use crate::model::{Bytes, Failure, FailureCode, WasmSpec};
 use crate::results::Shelf;
-use crate::sys::Meter;
+use crate::sys::{Bell, Meter, Ring};
 
 use super::runner::{Ended, Runner, Work};
 use super::{no_output, scratch};
@@ -18,6 +18,8 @@ pub struct LocalRunner {
     inputs: InputPolicy,
     /// Bytes kept of each of standard output and standard error.
     stream_cap: Bytes,
+    /// Rings when an execution writes to them.
+    bell: Bell,
 }
 
 impl LocalRunner {
@@ -28,8 +30,15 @@ impl LocalRunner {
         cache: Option<Arc<ModuleCache>>,
         inputs: InputPolicy,
         stream_cap: Bytes,
+        bell: Bell,
     ) -> Self {
-        Self { shelf, engine: engine::engines(cache).into_iter().next(), inputs, stream_cap }
+        Self { shelf, engine: engine::engines(cache).into_iter().next(), inputs, stream_cap, bell }
+    }
+
+    /// Tells those who wait for it, and runs it.
+    fn begin(&self, work: &Work, scratch: &Scratch, meter: &Arc<Meter>) -> Result<i32, Failure> {
+        self.bell.ring(Ring::State);
+        self.execute(work, scratch, meter)
     }
 
     /// From an empty directory to an exit code.
@@ -68,6 +77,7 @@ impl LocalRunner {
             meter: Arc::clone(meter),
             interrupt: work.interrupt.clone(),
             stream_cap: self.stream_cap,
+            bell: self.bell.clone(),
         })
     }
 }
@@ -93,7 +103,7 @@ impl Runner for LocalRunner {
             .and_then(|()| Scratch::create(work.scratch.dir().to_owned(), &meter));
         let (output, failure) = match made {
             Err(failure) => (no_output(), Some(failure)),
-            Ok(scratch) => match self.execute(work, &scratch, &meter) {
+            Ok(scratch) => match self.begin(work, &scratch, &meter) {
                 Ok(code) => (scratch.run_output(code), None),
                 Err(failure) => (scratch.run_output(-1), Some(failure)),
             },

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::logs::Readers;
 use crate::model::backoff::pause_after;
 use crate::model::message::{FromCompute, Order, ToCompute};
 use crate::model::state::ExecutionEvent;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub publisher: LocalPublisher,
     /// Handles files.
     pub packer: Packer,
+    /// Who reads the files of executions.
+    pub readers: Arc<Readers>,
     /// Runs guests.
     pub runner: Arc<dyn Runner>,
     /// Wall clock, for records.

@@ -97,6 +97,7 @@ impl Bench {
             shelf: Arc::clone(&shelf),
             publisher: LocalPublisher::new(Arc::clone(&shelf), packer.clone()),
             packer,
+            readers: Arc::default(),
             runner: Arc::new(Script(Mutex::new(acts.into()))),
             clock,
             reports,

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{Bytes, ExecutionId, Failure, JobId, JobType, ResultPath, WasmSpec};
-use crate::sys::{Interrupt, Meter};
+use crate::sys::{Bell, Interrupt, Meter};
 
 mod cache;
 pub mod causes;
@@ -107,6 +107,8 @@ pub struct Run {
     pub interrupt: Interrupt,
     /// Bytes kept of each of standard output and standard error.
     pub stream_cap: Bytes,
+    /// Rings when it has written to either.
+    pub bell: Bell,
 }
 
 /// A module, open.

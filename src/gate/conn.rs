@@ -8,11 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::wire::Code;
+use crate::wire::{Code, websocket};
 
 use super::body::Body;
 use super::chunked::{self, Chunked};
 use super::courier::Load;
+use super::followers::Arrival;
 use super::head::{self, Framing, Head, PASSED};
 use super::inner::{Answer, InnerError, Request};
 use super::limits::{HEAD_BYTES, LINGER_BYTES};
@@ -197,6 +198,9 @@ impl Conn {
                 {
                     return Err(Some((end, stream)));
                 }
+                if let Some(token) = answer.follow {
+                    return self.follow(stream, head, token, keep).await;
+                }
                 match answer.send.filter(|send| send.token != 0) {
                     Some(_) => return self.archive(stream, head, answer, keep).await,
                     None => self.answer(&stream, head, &answer, keep).await,
@@ -214,12 +218,14 @@ impl Conn {
     async fn checked_body(&mut self, stream: &Stream, head: &Head) -> Result<Body, End> {
         let rule = (self.site.rules)(head.method, head.path());
         if let Some(origin) = &head.origin
-            && !matches!(head.method, "GET" | "HEAD" | "OPTIONS")
+            && (head.websocket.is_some() || !matches!(head.method, "GET" | "HEAD" | "OPTIONS"))
             && !same_origin(origin, &head.host)
         {
-            return Err(
-                Refusal::new(Code::Forbidden, "pages of other sites may not change anything here").into()
-            );
+            return Err(Refusal::new(
+                Code::Forbidden,
+                "pages of other sites may neither change nor follow anything here",
+            )
+            .into());
         }
         if !rule.open
             && let Some(token) = &self.shared.token
@@ -395,6 +401,55 @@ impl Conn {
         }
     }
 
+    /// Makes the connection a websocket and hands it to the thread that sends logs.
+    async fn follow(
+        &mut self,
+        stream: Stream,
+        head: &Head,
+        token: u64,
+        keep: bool,
+    ) -> Result<(Next, Stream), Option<(End, Stream)>> {
+        let wanted = self.shared.parcels.take_log(token);
+        let refusal = match handshake(head).and_then(|accept| Ok((accept, self.follower()?))) {
+            Ok((accept, place)) => {
+                let (Some(wanted), Ok(stream)) = (wanted, stream.detach()) else {
+                    log::error!("a log that a handler promised is not there");
+                    return Err(None);
+                };
+                let (peer, received) = (self.peer, std::mem::take(&mut self.buffer));
+                let arrival = Arrival { stream, peer, received, accept, wanted, place };
+                // If that thread is gone, so is the connection.
+                let _ = self.shared.followers.send(arrival);
+                return Err(None);
+            }
+            Err(refusal) => refusal,
+        };
+        match self.refuse(&stream, head, &refusal, keep).await {
+            Ok(()) if keep => Ok((Next::Request, stream)),
+            Ok(()) => Ok((Next::Close, stream)),
+            Err(lost) => Err(Some((lost.into(), stream))),
+        }
+    }
+
+    /// A place among the followers, which are no connections any more. As long as the answer lives, it is taken; it
+    /// says by being closed that another has more right to it.
+    fn follower(&self) -> Result<oneshot::Sender<()>, Refusal> {
+        let (places, most) = (&self.shared.places, self.shared.limits.followers);
+        let slot = places.admit(self.peer.ip().into(), most, most).map_err(|_| {
+            let refusal = Refusal::full("as many logs as this node lets follow are being followed");
+            Refusal { hint: "try again later, or fetch the result with 'codling job get'", ..refusal }
+        })?;
+        slot.phase(Phase::Moving);
+        let (id, (place, taken)) = (slot.id(), oneshot::channel());
+        let task = tokio::task::spawn_local(async move {
+            // Nothing is ever sent: it ends with the other half.
+            let _ = taken.await;
+            drop(slot);
+        });
+        Slot::task(places, id, task.abort_handle());
+        Ok(place)
+    }
+
     async fn refuse(&self, stream: &Stream, head: &Head, refusal: &Refusal, keep: bool) -> Result<(), Lost> {
         let (peer, path, status) = (self.peer, head.path(), refusal.code.status());
         log::debug!("{peer} {} {path} {status}: {}", head.method, refusal.message);
@@ -474,6 +529,22 @@ fn no_answer(error: &InnerError, head: &Head) -> Refusal {
     }
     let code = if matches!(error, InnerError::Slow) { Code::TimeOut } else { Code::BadGateway };
     Refusal::new(code, error.to_string())
+}
+
+/// What a websocket's handshake is answered with.
+fn handshake(head: &Head) -> Result<String, Refusal> {
+    let wrong = |message: &'static str| Refusal {
+        hint: "use 'codling job logs', or a websocket client",
+        ..Refusal::new(Code::UpgradeRequired, message)
+    };
+    let Some(handshake) = &head.websocket else {
+        return Err(wrong("logs are sent over a websocket, and this request does not ask for one"));
+    };
+    if handshake.version != websocket::VERSION {
+        return Err(wrong("Sec-WebSocket-Version must be 13"));
+    }
+    let accept = websocket::accept(&handshake.key);
+    accept.ok_or_else(|| Refusal::bad("Sec-WebSocket-Key is not 16 bytes in Base64"))
 }
 
 /// The token in an `Authorization` field.

@@ -47,10 +47,21 @@ pub struct Head {
     pub expects_continue: bool,
     /// `Authorization`, for the gate alone: never logged, never passed on.
     pub authorization: Option<String>,
+    /// What a websocket's handshake brings, if this is one.
+    pub websocket: Option<Handshake>,
     /// `Origin`: the page that a browser sends this for.
     pub origin: Option<String>,
     /// Index into [`PASSED`] and value.
     pub passed: Vec<(usize, String)>,
+}
+
+/// A websocket's handshake, not yet looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// `Sec-WebSocket-Key`; empty if it is not there.
+    pub key: String,
+    /// `Sec-WebSocket-Version`; empty if it is not there.
+    pub version: String,
 }
 
 impl Head {
@@ -115,6 +126,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     if !host.is_empty() || http_1_1 {
         check_host(&host)?;
     }
+    let websocket = found.handshake().filter(|_| http_1_1 && method == "GET");
     Ok(Head {
         method,
         target,
@@ -123,6 +135,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         keep_alive: http_1_1 && !found.close,
         expects_continue: http_1_1 && found.expects_continue,
         authorization: found.authorization,
+        websocket,
         origin: found.origin,
         passed: found.passed,
     })
@@ -194,6 +207,10 @@ struct Found {
     length: Option<u64>,
     chunked: bool,
     close: bool,
+    upgrade: bool,
+    websocket: bool,
+    key: Option<String>,
+    version: Option<String>,
     expects_continue: bool,
     authorization: Option<String>,
     origin: Option<String>,
@@ -220,8 +237,15 @@ impl Found {
             return once(self.host.replace(ascii(value, "Host")?).is_none(), "Host");
         }
         if is("Connection") {
-            let mut tokens = value.split(|b| *b == b',');
-            self.close |= tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
+            self.close |= lists(value, b"close");
+            self.upgrade |= lists(value, b"upgrade");
+        } else if is("Upgrade") {
+            self.websocket |= lists(value, b"websocket");
+        } else if is("Sec-WebSocket-Key") {
+            return once(self.key.replace(ascii(value, "Sec-WebSocket-Key")?).is_none(), "Sec-WebSocket-Key");
+        } else if is("Sec-WebSocket-Version") {
+            let version = ascii(value, "Sec-WebSocket-Version")?;
+            return once(self.version.replace(version).is_none(), "Sec-WebSocket-Version");
         } else if is("Expect") {
             if !value.trim_ascii().eq_ignore_ascii_case(b"100-continue") {
                 return Err(Refusal::new(Code::ExpectationFailed, "only 100-continue can be expected here"));
@@ -243,6 +267,13 @@ impl Found {
         Ok(())
     }
 
+    /// A websocket's handshake, if this asks for one.
+    fn handshake(&mut self) -> Option<Handshake> {
+        let both = self.upgrade && self.websocket;
+        let (key, version) = (self.key.take().unwrap_or_default(), self.version.take().unwrap_or_default());
+        both.then_some(Handshake { key, version })
+    }
+
     fn framing(&self, http_1_1: bool) -> Result<Framing, Refusal> {
         match (self.chunked, self.length) {
             (true, Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding are given")),
@@ -251,6 +282,11 @@ impl Found {
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
+}
+
+/// Whether a list has that word.
+fn lists(value: &[u8], word: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 fn once(first: bool, name: &'static str) -> Result<(), Refusal> {
@@ -377,6 +413,15 @@ mod tests {
         assert_eq!((head.target.as_str(), head.host.as_str()), ("/?x=1", "b:1"));
         assert!(!parse(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap().keep_alive);
         assert!(!parse(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").unwrap().keep_alive);
+        let upgrade = |fields: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}Sec-WebSocket-Key: k\r\n\r\n");
+            parse(text.as_bytes()).unwrap().websocket.map(|handshake| (handshake.key, handshake.version))
+        };
+        let asked = "Upgrade: h2c, WebSocket\r\nConnection: keep-alive, Upgrade\r\n";
+        assert_eq!(upgrade(asked), Some(("k".into(), String::new())));
+        assert_eq!(upgrade("Upgrade: websocket\r\n").or_else(|| upgrade("Connection: Upgrade\r\n")), None);
+        let twice = "Sec-WebSocket-Key: a\r\nSec-WebSocket-Key: b\r\n";
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{twice}\r\n")), 400);
         let many = "X: y\r\n".repeat(HEAD_FIELDS);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), 431);
         let long = "a".repeat(TARGET_BYTES);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::body::{Body, Budget};
 use super::head::end_of_head;
 use super::limits::{ANSWER_BYTES, ANSWER_HEAD_BYTES, HEAD_FIELDS};
-use super::parcels::{INSTRUCTION, Instruction};
+use super::parcels::{FOLLOW, INSTRUCTION, Instruction};
 
 /// How often a connection is tried while the handlers are restarted, and how long after the last try.
 const TRIES: u32 = 20;
@@ -95,6 +95,8 @@ pub struct Answer {
     pub length: u64,
     /// What to send in place of a body.
     pub send: Option<Instruction>,
+    /// The parcel of a log to follow in place of all that.
+    pub follow: Option<u64>,
 }
 
 /// The connections.
@@ -229,7 +231,7 @@ impl Inner {
             return Err(InnerError::Malformed("is no HTTP"));
         }
         let status = response.code.unwrap_or(0);
-        let (mut length, mut send, mut lines) = (None, None, String::new());
+        let (mut length, mut send, mut follow, mut lines) = (None, None, None, String::new());
         for field in response.headers.iter() {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             let value = std::str::from_utf8(field.value).unwrap_or_default();
@@ -239,13 +241,15 @@ impl Inner {
                 length = value.parse().ok();
             } else if is(INSTRUCTION) {
                 send = Instruction::parse(value);
+            } else if is(FOLLOW) {
+                follow = value.parse().ok();
             } else if !is("Connection") && !is("Keep-Alive") && !is("Upgrade") && !is("Server") {
                 lines.extend([field.name, ": ", value, "\r\n"]);
             }
         }
         let length = send.map(|send: Instruction| send.length).or(length);
         let Some(length) = length else { return Err(InnerError::Malformed("has no length")) };
-        Ok(Answer { status, fields: lines, body: self.budget.body(), length, send })
+        Ok(Answer { status, fields: lines, body: self.budget.body(), length, send, follow })
     }
 }
 

@@ -27,6 +27,21 @@ pub const ANSWER_HEAD_BYTES: usize = 16 << 10;
 /// hundred bytes, and nobody shall wait for those who do not read. Bacalhau's client gives up when it is told to come
 /// again, so it should not have to be.
 pub const DOWNLOADS: usize = CONNECTIONS;
+/// Logs that are followed at one time, beside the connections. Who follows takes a file descriptor and some 2 KiB (inside
+/// TLS some 20), and at most [`FOLLOWER_PENDING`] of what is on its way.
+pub const FOLLOWERS: usize = 128;
+/// Bytes of a log that wait in the kernel to be sent to one follower (Linux counts its own costs, too).
+pub const FOLLOWER_BUFFER: usize = 32 << 10;
+/// The same when the last word to a follower has to fit behind them.
+pub const FOLLOWER_LAST: usize = 64 << 10;
+/// Bytes of one message to a follower, and of its frame.
+pub const FOLLOWER_PENDING: usize = 17 << 10;
+/// Bytes of a message from a follower. Nothing is done with it.
+pub const FOLLOWER_MESSAGE: usize = 4 << 10;
+/// Bytes that a follower may send between two pings.
+pub const FOLLOWER_TALK: usize = 64 << 10;
+/// Archives that are read at one time for those who want a log that is over: some 90 KiB each.
+pub const REPLAYS: usize = 4;
 /// Connections to the handlers, and with it threads that handle requests.
 pub const INNER_CONNECTIONS: usize = 4;
 /// Connections that were turned away and may still read why.
@@ -49,6 +64,10 @@ pub struct Limits {
     pub bodies: usize,
     /// Archives that are sent at one time.
     pub downloads: usize,
+    /// Logs that are followed at one time.
+    pub followers: usize,
+    /// Between two pings to a follower, who is gone if nothing comes back for two of them.
+    pub ping_time: Duration,
     /// From a request's first byte (on a new connection: from its start) to the end of its head.
     pub head_time: Duration,
     /// Between two requests.
@@ -79,6 +98,8 @@ impl Default for Limits {
             requests: REQUESTS,
             bodies: BODIES,
             downloads: DOWNLOADS,
+            followers: FOLLOWERS,
+            ping_time: Duration::from_secs(45),
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
             stall_time: Duration::from_secs(30),

@@ -4,7 +4,8 @@
 //! slow ones, heads and bodies that are too large or can be read in two ways, a node without file descriptors.
 //! What is left goes, one request at a time on each of a fixed number of connections, to tiny_http on a Unix
 //! socket; its answers are held whole before they are sent, so that a slow reader keeps no handler waiting.
-//! Archives are sent by a thread of their own, with sendfile(2) or through TLS, on a handler's [`Instruction`].
+//! Archives are sent by a thread of their own, with sendfile(2) or through TLS, on a handler's [`Instruction`]; logs by
+//! another, to those who follow them.
 
 mod accept;
 mod body;
@@ -12,6 +13,7 @@ mod bucket;
 mod chunked;
 mod conn;
 mod courier;
+mod followers;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod head;
@@ -44,12 +46,15 @@ use tokio::time::{Instant, timeout};
 pub use accept::bind;
 pub use inner::InnerAddress;
 pub use limits::Limits;
-pub use parcels::{INSTRUCTION, Instruction, Parcel, Parcels, Sent};
+pub use parcels::{FOLLOW, INSTRUCTION, Instruction, Parcel, Parcels, Sent};
 pub use tls::{Tls, TlsError};
 pub use token::Token;
 
+use crate::logs::Logs;
+
 use body::Budget;
 use courier::{Courier, Load};
+use followers::{Arrival, Followers};
 use inner::Inner;
 use slots::Slots;
 use token::Attempts;
@@ -86,6 +91,8 @@ pub struct GateSettings {
     pub inner: InnerAddress,
     /// Where the handlers put files.
     pub parcels: Parcels,
+    /// The logs that can be followed.
+    pub logs: Logs,
     /// The API's token, if it has one.
     pub token: Option<Token>,
     /// The certificate, if all sites speak TLS.
@@ -100,6 +107,9 @@ struct Shared {
     parcels: Parcels,
     courier: mpsc::UnboundedSender<Load>,
     downloads: Semaphore,
+    followers: mpsc::UnboundedSender<Arrival>,
+    /// Who follows a log.
+    places: Slots,
     token: Option<Token>,
     tls: Option<Tls>,
     attempts: RefCell<Attempts>,
@@ -116,6 +126,7 @@ pub struct Gate {
     stopping: watch::Sender<bool>,
     acceptors: Vec<JoinHandle<()>>,
     courier: Option<Courier>,
+    followers: Option<Followers>,
     addresses: Vec<(&'static str, SocketAddr)>,
 }
 
@@ -124,8 +135,9 @@ pub struct Gate {
 /// # Errors
 /// A socket cannot be watched, or the courier's thread cannot be started.
 pub fn open(settings: GateSettings) -> io::Result<Gate> {
-    let GateSettings { limits, sites, inner, parcels, token, tls } = settings;
+    let GateSettings { limits, sites, inner, parcels, logs, token, tls } = settings;
     let courier = Courier::start(limits)?;
+    let followers = Followers::start(limits, logs)?;
     let (stopping, seen) = watch::channel(false);
     let budget = Budget::new(limits.bodies);
     let slots = Slots::default();
@@ -137,6 +149,8 @@ pub fn open(settings: GateSettings) -> io::Result<Gate> {
         parcels,
         courier: courier.sender(),
         downloads: Semaphore::new(limits.downloads),
+        followers: followers.sender(),
+        places: Slots::default(),
         token,
         tls,
         attempts: RefCell::default(),
@@ -156,7 +170,7 @@ pub fn open(settings: GateSettings) -> io::Result<Gate> {
             acceptors.push(tokio::task::spawn_local(accepting));
         }
     }
-    Ok(Gate { slots, stopping, acceptors, courier: Some(courier), addresses })
+    Ok(Gate { slots, stopping, acceptors, courier: Some(courier), followers: Some(followers), addresses })
 }
 
 impl Gate {
@@ -177,6 +191,9 @@ impl Gate {
         for acceptor in self.acceptors.drain(..) {
             // It ends by itself; if it panicked, it has ended, too.
             let _ = acceptor.await;
+        }
+        if let Some(followers) = self.followers.take() {
+            followers.stop().await;
         }
         if timeout(patience, self.slots.emptied()).await.is_err() {
             log::warn!("{} connections were cut off at the end", self.slots.len());

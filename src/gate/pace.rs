@@ -34,6 +34,11 @@ impl Pace {
         Self { started: Instant::now(), moved: 0, stall: limits.stall_time, slowest }
     }
 
+    /// For a last word: within that time, or not at all.
+    pub fn of_goodbye(time: Duration) -> Self {
+        Self { started: Instant::now(), moved: 0, stall: time, slowest: Some((time, u64::MAX)) }
+    }
+
     /// For an archive: no stalls.
     pub fn of_archive(limits: &Limits) -> Self {
         Self { started: Instant::now(), moved: 0, stall: limits.stall_time, slowest: None }
@@ -84,20 +89,25 @@ pub async fn receive_plain(
 }
 
 /// Sends all of `bytes`.
-pub async fn send(stream: &Stream, bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+pub async fn send(stream: &Stream, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+    send_rest(stream, &mut bytes, pace).await
+}
+
+/// Sends all of `bytes`, and leaves in it what it did not get to.
+pub async fn send_rest(stream: &Stream, bytes: &mut &[u8], pace: &mut Pace) -> Result<(), Lost> {
     match &stream.tls {
         None => send_plain(&stream.tcp, bytes, pace).await,
-        Some(tls) => tls.send(&stream.tcp, bytes, pace).await,
+        Some(tls) => tls.send_rest(&stream.tcp, bytes, pace).await,
     }
 }
 
-async fn send_plain(stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+async fn send_plain(stream: &TcpStream, bytes: &mut &[u8], pace: &mut Pace) -> Result<(), Lost> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(0) => return Err(Lost::Gone),
             Ok(n) => {
                 pace.moved(n);
-                bytes = bytes.get(n..).unwrap_or_default();
+                *bytes = bytes.get(n..).unwrap_or_default();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match timeout_at(pace.deadline(), stream.writable()).await {

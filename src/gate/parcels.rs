@@ -6,8 +6,10 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::logs::Wanted;
 
 /// The internal header field: token, offset, length, separated by blanks.
 pub const INSTRUCTION: &str = "X-Codling-Send";
@@ -30,15 +32,50 @@ pub struct Parcel {
 /// What is to be done once all was sent. It must not block: other downloads wait.
 pub type Sent = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
-struct Shelf {
+/// The internal header field of an answer that is a log, to be followed: the token of a [`LogParcel`].
+pub const FOLLOW: &str = "X-Codling-Follow";
+
+/// Whose log is wanted, or why there is none: that is told once the connection is a websocket.
+pub type LogParcel = Result<Wanted, String>;
+
+struct Waiting<T> {
     last: u64,
-    waiting: HashMap<u64, (Instant, Parcel)>,
+    parcels: HashMap<u64, (Instant, T)>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { last: 0, parcels: HashMap::new() }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn put(&mut self, parcel: T) -> Option<u64> {
+        self.parcels.retain(|_, (since, _)| since.elapsed() < KEPT);
+        if self.parcels.len() >= WAITING {
+            return None;
+        }
+        self.last += 1;
+        self.parcels.insert(self.last, (Instant::now(), parcel));
+        Some(self.last)
+    }
+
+    fn take(&mut self, token: u64) -> Option<T> {
+        self.parcels.remove(&token).map(|(_, parcel)| parcel)
+    }
 }
 
 /// Where handlers put parcels and the gate fetches them.
 #[derive(Clone, Default)]
-pub struct Parcels(Arc<Mutex<Shelf>>);
+pub struct Parcels {
+    files: Arc<Mutex<Waiting<Parcel>>>,
+    logs: Arc<Mutex<Waiting<LogParcel>>>,
+}
+
+fn lock<T>(waiting: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Tokens and parcels are whole in every state of the map: a panic elsewhere cannot have broken it.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Parcels {
     /// None waiting.
@@ -50,22 +87,23 @@ impl Parcels {
     /// Puts a parcel in and returns its token; `None` if too many wait.
     #[must_use]
     pub fn put(&self, parcel: Parcel) -> Option<u64> {
-        // Tokens and files are whole in every state of the map: a panic elsewhere cannot have broken it.
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.waiting.retain(|_, (since, _)| since.elapsed() < KEPT);
-        if shelf.waiting.len() >= WAITING {
-            return None;
-        }
-        shelf.last += 1;
-        let token = shelf.last;
-        shelf.waiting.insert(token, (Instant::now(), parcel));
-        Some(token)
+        lock(&self.files).put(parcel)
+    }
+
+    /// The same for a log.
+    #[must_use]
+    pub fn put_log(&self, parcel: LogParcel) -> Option<u64> {
+        lock(&self.logs).put(parcel)
     }
 
     /// Takes a parcel out.
     pub(super) fn take(&self, token: u64) -> Option<Parcel> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.waiting.remove(&token).map(|(_, parcel)| parcel)
+        lock(&self.files).take(token)
+    }
+
+    /// Takes a log's parcel out.
+    pub(super) fn take_log(&self, token: u64) -> Option<LogParcel> {
+        lock(&self.logs).take(token)
     }
 }
 

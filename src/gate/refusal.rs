@@ -38,6 +38,7 @@ impl Refusal {
         let body = error.body();
         let extra = match self.code {
             Code::ServiceUnavailable => "Retry-After: 1\r\n",
+            Code::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
             Code::Unauthorized => "WWW-Authenticate: Bearer\r\n",
             _ => "",
         };
@@ -75,6 +76,7 @@ pub fn reason(status: u16) -> &'static str {
         414 => "URI Too Long",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

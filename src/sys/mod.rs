@@ -1,6 +1,7 @@
 //! What the machine gives: clock, disk space, cores and memory, network addresses, interruption, metering, log lines,
 //! files that survive a power cut, message authentication, the service manager; and what is wrong with any of it.
 
+pub mod bell;
 pub mod clock;
 pub mod device_tree;
 pub mod disk;
@@ -25,6 +26,7 @@ mod testing;
 pub mod text;
 pub mod users;
 
+pub use bell::{Bell, Ring, Rung};
 pub use clock::{Clock, EARLIEST_BELIEVABLE, FakeClock, SystemClock};
 pub use device_tree::DeviceTree;
 pub use disk::{DiskProbe, FixedDisk, Space, StatVfs};

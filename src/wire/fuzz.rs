@@ -59,3 +59,36 @@ fn read(tree: &Tree, reading: Reading, limits: &Limits) {
         }
     }
 }
+
+/// What a client sends over a websocket: the same however it comes in pieces, and never more than was said.
+pub(crate) fn websocket(data: &[u8]) {
+    use super::websocket::{Event, Fault, From, Reader};
+    const MOST: usize = 200;
+    let read = |step: usize| {
+        let (mut reader, mut received, mut events) =
+            (Reader::new(From::Client, MOST), Vec::new(), Vec::new());
+        for piece in data.chunks(step) {
+            received.extend_from_slice(piece);
+            loop {
+                match reader.next(&mut received) {
+                    Ok(Some(event)) => events.push(event),
+                    Ok(None) => break,
+                    Err(Fault::Protocol(what)) => return (events, Some(what)),
+                    Err(Fault::TooBig) => return (events, Some("")),
+                }
+            }
+            assert!(received.len() < MOST + 14 + step, "{} bytes wait", received.len());
+        }
+        (events, None)
+    };
+    let whole = read(data.len().max(1));
+    for event in &whole.0 {
+        match event {
+            Event::Message(message) => assert!(message.len() <= MOST),
+            Event::Ping(payload) => assert!(payload.len() <= super::websocket::CONTROL_MAX),
+            Event::Pong | Event::Close(..) => {}
+        }
+    }
+    assert_eq!(read(1), whole);
+    assert_eq!(read(7), whole);
+}

@@ -12,9 +12,11 @@ pub(crate) mod fuzz;
 pub mod history_view;
 pub mod job;
 pub mod job_view;
+pub mod log_line;
 pub mod node;
 mod task;
 pub mod tree;
+pub mod websocket;
 
 pub use api_error::{ApiError, Code};
 pub use dialect::Dialect;

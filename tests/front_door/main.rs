@@ -20,6 +20,7 @@ mod hostile;
 mod job_get;
 mod jobs;
 mod lifecycle;
+mod logs;
 mod node;
 mod packing;
 mod power;
@@ -30,6 +31,7 @@ mod results_http;
 mod scheduling;
 mod service;
 mod serving;
+mod socket;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;

@@ -340,3 +340,37 @@ fn half_open_and_hostile_handshakes_cost_little_and_end() {
     ask();
     assert!(Path::new(CODLING).exists());
 }
+
+#[test]
+fn logs_are_followed_over_tls() {
+    let dir = Dir::new();
+    let (pair, other) = (Pair::ec(&dir, "board"), Pair::ec(&dir, "other"));
+    let node = pair.node(&dir, &[]);
+    let trusted = [("BACALHAU_API_TLS_CACERT", path(&pair.cert))];
+    let file = dir.join("job.json");
+    std::fs::write(&file, jobs::counts_after(1, 60_000).to_string()).unwrap();
+    let wanted: String = (1..=60_000).map(|n| format!("{n:08}\n")).collect();
+    let followed = cli(&node, &["job", "run", path(&file), "--follow"], &trusted);
+    assert!(ok(&followed) == wanted, "{}", text(&followed.stderr));
+    let said = text(&followed.stderr);
+    let id = said.lines().find_map(|line| line.strip_prefix("job ")).unwrap().split(' ').next().unwrap();
+    for env in [trusted, [("BACALHAU_API_TLS_INSECURE", "1")]] {
+        assert!(ok(&cli(&node, &["job", "logs", id], &env)) == wanted);
+    }
+    for env in [&[][..], &[("BACALHAU_API_CACERT", path(&other.cert))]] {
+        let untrusted = cli(&node, &["job", "logs", id], env);
+        assert_eq!(untrusted.status.code(), Some(76), "{}", text(&untrusted.stderr));
+    }
+    // Live, until somebody stops it.
+    let stays = dir.join("stays.json");
+    std::fs::write(&stays, jobs::talks_on("on\n", 1).to_string()).unwrap();
+    let id = ok(&cli(&node, &["job", "run", path(&stays), "--id-only"], &trusted));
+    let mut command = node.command(&["job", "logs", "-f", id.trim()]);
+    command.env("BACALHAU_API_TLS_USETLS", "true").envs(trusted).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"on\n");
+    ok(&cli(&node, &["job", "stop", id.trim()], &trusted));
+    assert!(child.wait().unwrap().success());
+}

@@ -195,6 +195,7 @@ impl World {
             ],
             inner: inner.clone(),
             parcels: app.parcels.clone(),
+            logs: crate::logs::none(&directory),
             token,
             tls: None,
         };

@@ -16,6 +16,7 @@ mod fetch;
 mod file;
 mod get;
 mod list;
+mod logs;
 mod merge;
 mod run;
 mod watch;
@@ -44,6 +45,8 @@ pub enum JobCommand {
     Executions(OfJob),
     /// List what happened to a job
     History(HistoryArgs),
+    /// Show what a job's program wrote, or follow it as it writes
+    Logs(LogsArgs),
     /// Stop a job
     Stop(StopArgs),
     /// Fetch, verify and unpack the results of a job
@@ -59,7 +62,7 @@ pub struct RunArgs {
     /// Wait until the job ends, showing what happens to it; the exit status is 1 if it fails
     #[arg(long)]
     pub wait: bool,
-    /// As --wait, and print what the job's program wrote (its first 2 KiB)
+    /// As --wait, and print what the job's program writes, as it does
     #[arg(long)]
     pub follow: bool,
     /// Print the id only
@@ -184,6 +187,23 @@ impl EventType {
     }
 }
 
+/// Show what a job's program wrote, or follow it as it writes
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: OneJob,
+    /// Go on until the execution ends; wait for it if it has not begun
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// Only what is written from now on
+    #[arg(long)]
+    pub tail: bool,
+    /// Of this execution, or of the one whose id begins so [default: the one that changed last]
+    #[arg(long, value_name = "EXECUTION")]
+    pub execution_id: Option<String>,
+}
+
 /// Stop a job
 #[derive(Debug, Args)]
 pub struct StopArgs {
@@ -221,6 +241,7 @@ pub fn run(args: &JobArgs, context: &Context<'_>) -> Result<Exit, CliError> {
         JobCommand::List(args) => list::jobs(args, &client, context),
         JobCommand::Executions(args) => list::executions(args, &client, context),
         JobCommand::History(args) => list::history(args, &client, context),
+        JobCommand::Logs(args) => logs::logs(args, &client, context),
         JobCommand::Stop(args) => describe::stop(args, &client, context),
         JobCommand::Get(args) => get::get(args, &client, context),
     }

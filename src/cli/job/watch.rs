@@ -1,16 +1,17 @@
 //! Watching a job until it ends: its history as it grows, the output of its executions as they finish.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::list::event_row;
+use super::logs::{Log, LogEnd, LogError};
 use super::path;
 use crate::cli::Context;
 use crate::cli::answers::{Event, Execution, Job, JobAnswer, Page, read, short_id};
-use crate::cli::client::{Client, ClientError};
+use crate::cli::client::{Client, ClientError, segment};
 use crate::cli::exit::{CliError, Exit};
 
 /// So often a call that found no node is repeated before the watch ends: with doubling pauses from half a second to
@@ -30,6 +31,13 @@ struct Cursor {
     token: String,
     /// Events already shown of the page at `token`: a node may answer without a next page while the job runs.
     shown: usize,
+}
+
+/// What has been shown of an execution's log.
+#[derive(Default)]
+struct Printed {
+    bytes: [usize; 2],
+    whole: bool,
 }
 
 /// One job being watched.
@@ -68,13 +76,13 @@ impl<'a> Watch<'a> {
     /// The time is over, or the node is gone for good.
     pub fn to_the_end(&self) -> Result<Value, CliError> {
         let mut cursor = Cursor::default();
-        let mut printed = HashSet::new();
+        let mut printed = HashMap::new();
         let mut pause = self.context.pace.poll / 8;
         loop {
             self.show_events(&mut cursor)?;
             let (answer, view) = self.job(self.follow)?;
             if self.follow {
-                self.show_output(&view.executions.items, &mut printed)?;
+                self.show_logs(&view, &mut printed)?;
             }
             if is_over(&view.job) {
                 // What was written between the two calls.
@@ -127,25 +135,48 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn show_output(&self, executions: &[Execution], printed: &mut HashSet<String>) -> Result<(), CliError> {
-        for execution in executions.iter().filter(|e| e.is_terminal()) {
-            let Some(output) = &execution.run_output else { continue };
-            if !printed.insert(execution.id.clone()) {
+    /// Shows the log of each execution that runs or has run, one after the other, to its end.
+    fn show_logs(&self, view: &JobAnswer, printed: &mut HashMap<String, Printed>) -> Result<(), CliError> {
+        for execution in &view.executions.items {
+            let shown = printed.entry(execution.id.clone()).or_default();
+            if shown.whole || !(execution.is_terminal() || view.job.is("Running")) {
                 continue;
             }
-            self.context.out.program_output(&output.stdout, false)?;
-            self.context.out.program_output(&output.stderr, true)?;
-            let cut = match (output.stdout_truncated, output.stderr_truncated) {
-                (false, false) => continue,
-                (true, false) => "stdout",
-                (false, true) => "stderr",
-                (true, true) => "stdout and stderr",
-            };
-            let (execution, job) = (short_id(&execution.id), short_id(self.id));
-            self.context.out.note(&format!(
-                "note: only the beginning of the {cut} of {execution} is shown; 'codling job get {job}' fetches all of it"
-            ));
+            let query = format!("follow=true&execution_id={}", segment(&execution.id));
+            let (client, context, deadline) = (&self.client, self.context, self.deadline);
+            let log = Log { client, context, job: self.id, query, deadline };
+            match log.show(&mut shown.bytes) {
+                Ok(LogEnd::Whole) => shown.whole = true,
+                Ok(LogEnd::Late) => return Err(self.timed_out()),
+                Err(LogError::Output(error)) => return Err(error),
+                // A node without logs, or one that is just restarting: what the record has is shown at the end.
+                Ok(LogEnd::Error(_) | LogEnd::Dropped(..)) | Err(LogError::Client(_)) => {
+                    if execution.is_terminal() {
+                        shown.whole = true;
+                        self.show_output(execution, shown.bytes)?;
+                    }
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Shows the beginning of what an execution wrote, but for what is on the screen already.
+    fn show_output(&self, execution: &Execution, shown: [usize; 2]) -> Result<(), CliError> {
+        let Some(output) = &execution.run_output else { return Ok(()) };
+        let rest = |text: &'_ str, shown: usize| text.get(shown..).unwrap_or_default().to_owned();
+        self.context.out.program_output(&rest(&output.stdout, shown[0]), false)?;
+        self.context.out.program_output(&rest(&output.stderr, shown[1]), true)?;
+        let cut = match (output.stdout_truncated, output.stderr_truncated) {
+            (false, false) => return Ok(()),
+            (true, false) => "stdout",
+            (false, true) => "stderr",
+            (true, true) => "stdout and stderr",
+        };
+        let (execution, job) = (short_id(&execution.id), short_id(self.id));
+        self.context.out.note(&format!(
+            "note: only the beginning of the {cut} of {execution} is shown; 'codling job get {job}' fetches all of it"
+        ));
         Ok(())
     }
 

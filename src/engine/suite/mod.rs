@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::testing::TempDir;
 use super::{Engine, ImportFile, ModuleFile, Mount, Run, Scratch, THREAD_STACK};
 use crate::model::{Bytes, Failure, FailureCode, ModuleRef, ResultPath, WasmSpec};
-use crate::sys::{Interrupt, Meter};
+use crate::sys::{Bell, Interrupt, Meter};
 
 #[cfg(all(feature = "wasm", target_pointer_width = "64"))]
 mod caching;
@@ -159,6 +159,7 @@ impl Bench {
             meter: Arc::clone(&meter),
             interrupt: self.interrupt.clone(),
             stream_cap: self.stream_cap,
+            bell: Bell::default(),
         };
         let (sender, result) = mpsc::channel();
         let engine = Arc::clone(engine);

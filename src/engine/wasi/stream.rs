@@ -7,6 +7,7 @@ use std::path::Path;
 use super::abi::{Errno, Fault};
 use super::disk::Disk;
 use crate::model::Bytes;
+use crate::sys::{Bell, Ring};
 
 /// A number that no volume has: what streams hold is never given back.
 const NO_VOLUME: usize = usize::MAX;
@@ -15,6 +16,7 @@ const NO_VOLUME: usize = usize::MAX;
 #[derive(Debug)]
 pub struct Stream {
     file: File,
+    bell: Bell,
     cap: u64,
     written: u64,
     discarded: u64,
@@ -25,8 +27,8 @@ impl Stream {
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn create(path: &Path, cap: Bytes) -> io::Result<Self> {
-        Ok(Self { file: File::create(path)?, cap: cap.0, written: 0, discarded: 0 })
+    pub fn create(path: &Path, cap: Bytes, bell: Bell) -> io::Result<Self> {
+        Ok(Self { file: File::create(path)?, bell, cap: cap.0, written: 0, discarded: 0 })
     }
 
     /// Takes all of `bytes`: what is beyond the cap is dropped and counted.
@@ -37,6 +39,7 @@ impl Stream {
             disk.charge(NO_VOLUME, kept.len() as u64)?;
             self.file.write_all(kept).map_err(Errno::from)?;
             self.written += kept.len() as u64;
+            self.bell.ring(Ring::Output);
         }
         self.discarded = self.discarded.saturating_add((bytes.len() - kept.len()) as u64);
         Ok(())

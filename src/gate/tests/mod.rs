@@ -107,7 +107,8 @@ impl Node {
         let listeners = vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()];
         let address = listeners[0].local_addr().unwrap();
         let sites = vec![Site { name: "test", listeners, rules }];
-        let settings = GateSettings { limits, sites, inner, parcels, token, tls };
+        let logs = crate::logs::none(&directory);
+        let settings = GateSettings { limits, sites, inner, parcels, logs, token, tls };
         let (stop, stopped) = oneshot::channel();
         let gate = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

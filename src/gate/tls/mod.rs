@@ -179,13 +179,18 @@ impl Session {
 
     /// As [`super::pace::send`]. Without bytes, it sends what [`Session::load`] has left.
     pub async fn send(&self, tcp: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Lost> {
+        self.send_rest(tcp, &mut bytes, pace).await
+    }
+
+    /// As [`super::pace::send_rest`]. What has been taken out of `bytes` is sent before anything else.
+    pub async fn send_rest(&self, tcp: &TcpStream, bytes: &mut &[u8], pace: &mut Pace) -> Result<(), Lost> {
         loop {
             let sent = {
                 let mut tls = self.tls.borrow_mut();
                 if !bytes.is_empty() && !tls.wants_write() {
                     let record = bytes.get(..RECORD.min(bytes.len())).unwrap_or_default();
                     let n = tls.writer().write(record).map_err(|_| Lost::Gone)?;
-                    bytes = bytes.get(n..).unwrap_or_default();
+                    *bytes = bytes.get(n..).unwrap_or_default();
                 }
                 if !tls.wants_write() {
                     return Ok(());

@@ -60,6 +60,10 @@ impl Session {
         match self.0 {}
     }
 
+    pub async fn send_rest(&self, _: &TcpStream, _: &mut &[u8], _: &mut Pace) -> Result<(), Lost> {
+        match self.0 {}
+    }
+
     pub async fn send(&self, _: &TcpStream, _: &[u8], _: &mut Pace) -> Result<(), Lost> {
         match self.0 {}
     }
