@@ -1,10 +1,12 @@
 //! The one place that builds a node from its settings, starts it, and stops it in order.
 
+mod deletions;
 pub mod first_boot;
 mod forget;
 mod identity;
 mod janitor;
 mod lock;
+mod news;
 mod offer;
 #[cfg(test)]
 mod power;
@@ -39,15 +41,16 @@ use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
 use crate::results::{Shelf, ShelfError, ShelfSettings, Surroundings};
-use crate::store::{self, ExecutionStore, Place, StoreError, StoreSettings, Stores};
+use crate::store::{self, Place, StoreError, StoreSettings, Stores};
 use crate::sys::{
     Bell, Clock, DeviceTree, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve,
-    Ring, StatVfs, SystemTimes, device_tree,
+    StatVfs, SystemTimes, device_tree,
 };
 
 use self::forget::{Databases, Forget};
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
+use self::news::News;
 use self::starts::Start;
 use self::stop::{Signals, Stopping};
 
@@ -56,9 +59,6 @@ const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much later than [`StoreSettings::flush_after`] the word of a deletion may have been on its way into a history.
 const LATE_WORDS: Duration = Duration::from_secs(60);
-
-/// Deletions that wait to be written into histories; more are logged only.
-const DELETIONS_MAX: usize = 1024;
 
 /// Why the node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -326,11 +326,11 @@ impl Node {
         let _ = self.stores.executions.ping().await;
         let (handle, commands) = NodeHandle::new();
         let changed = Rc::new(Notify::new());
-        let deletions = hook_deletions(&self.shelf);
+        let deletions = deletions::hook(&self.shelf);
         let front = serve::start(settings, &self, &offer, handle).await?;
-        tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
+        tokio::task::spawn_local(deletions::note(orchestrator.clone(), deletions));
         self.keep_house(&compute, &orchestrator, &packer, Rc::clone(&changed));
-        let news = News { bell: self.bell.clone(), store: self.stores.executions.clone() };
+        let news = News::new(&self.bell, &self.stores.executions);
         let desk = Desk {
             orchestrator: orchestrator.clone(),
             compute: compute.clone(),
@@ -474,27 +474,6 @@ struct Desk {
     news: News,
 }
 
-/// Tells those who follow logs that an execution or a job may have changed.
-#[derive(Clone)]
-struct News {
-    bell: Bell,
-    store: ExecutionStore,
-}
-
-impl News {
-    fn tell(&self) {
-        if !self.bell.is_used() {
-            return;
-        }
-        let this = self.clone();
-        tokio::task::spawn_local(async move {
-            // One thread writes both databases: what it was handed lazily is to be seen by then. If it fails, others say so.
-            let _ = this.store.ping().await;
-            this.bell.ring(Ring::State);
-        });
-    }
-}
-
 impl Desk {
     /// Takes a job, unless the disk takes no new work, also when what may go has gone.
     async fn submit(&self, spec: JobSpec) -> Result<Submitted, CoreError> {
@@ -535,24 +514,6 @@ async fn obey(desk: Desk, mut commands: mpsc::Receiver<Command>) {
 async fn check(compute: &Compute) -> Result<(), CoreError> {
     let answered = tokio::time::timeout(STORE_PATIENCE, compute.ping_store()).await;
     Ok(answered.unwrap_or(Err(StoreError::Silent { after: STORE_PATIENCE }))?)
-}
-
-/// Brings deletions from whichever thread made them to the core.
-fn hook_deletions(shelf: &Shelf) -> mpsc::Receiver<Deletion> {
-    let (sender, receiver) = mpsc::channel(DELETIONS_MAX);
-    shelf.on_deleted(Box::new(move |deletion| {
-        log::info!("result of {} ({}): {}", deletion.execution_id, deletion.size, deletion.reason);
-        if sender.try_send(deletion.clone()).is_err() {
-            log::warn!("the history of {} does not say that its result went", deletion.job_id);
-        }
-    }));
-    receiver
-}
-
-async fn note_deletions(orchestrator: Orchestrator, mut deletions: mpsc::Receiver<Deletion>) {
-    while let Some(deletion) = deletions.recv().await {
-        orchestrator.note_deletion(&deletion).await;
-    }
 }
 
 /// Where archives are kept. A ledger in memory begins empty, and what a ledger does not list is swept: it gets a

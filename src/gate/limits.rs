@@ -32,8 +32,6 @@ pub const DOWNLOADS: usize = CONNECTIONS;
 pub const FOLLOWERS: usize = 128;
 /// Bytes of a log that wait in the kernel to be sent to one follower (Linux counts its own costs, too).
 pub const FOLLOWER_BUFFER: usize = 32 << 10;
-/// The same when the last word to a follower has to fit behind them.
-pub const FOLLOWER_LAST: usize = 64 << 10;
 /// Bytes of one message to a follower, and of its frame.
 pub const FOLLOWER_PENDING: usize = 17 << 10;
 /// Bytes of a message from a follower. Nothing is done with it.

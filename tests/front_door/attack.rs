@@ -2,20 +2,20 @@
 //!
 //! While a row lasts, a well-behaved client from 127.0.0.2 is served, the node's memory grows by less than 8 MiB
 //! (its peak, as the kernel keeps it) and its threads by none. Afterwards its file descriptors are back.
-//!
-//! Not there yet: log followers. `logs` answers 501, which the row for them takes for an answer; once logs can be
-//! followed, they must be counted apart from the handlers, and that row must hold them open.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use codling::gate::limits::FOLLOWERS;
+use codling::wire::websocket::{Opcode, frame};
 use rustix::process::Resource;
 use serde_json::json;
 
 use crate::hostile::{Siege, ended, from, get, raise_limit, request, status_of, with_small_window};
 use crate::jobs;
 use crate::node::{Dir, Node, PATIENCE, text};
+use crate::socket::{self, MASK, Socket, handshake};
 
 /// Addresses that the attackers have: more than it takes to fill all places if each fills its own.
 const CROWD: u8 = 8;
@@ -156,22 +156,53 @@ fn readers_that_never_read() {
 }
 
 #[test]
-fn idlers_and_followers() {
+fn idlers() {
     let (_dir, node, path) = node();
-    let id = node.submit(&jobs::hello("a line"));
-    let follow = format!("{JOBS}/{id}/logs?follow=true");
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for port in [&node.api, &node.results] {
         let siege = Siege::begin(&node, &path);
-        let held = crowd(600, port, |i| match i % 2 {
-            0 => get("/api/v1/agent/alive"),
-            _ => request("GET", &follow, upgrade),
-        });
+        let held = crowd(600, port, |_| get("/api/v1/agent/alive"));
         siege.served(20);
         drop(held);
-        siege.lifted("idle connections and log followers");
+        siege.lifted("idle connections");
     }
+}
+
+/// More than there are places, and each does what a follower may think of; none of them leaves.
+#[test]
+fn followers_that_hold_their_connection() {
+    let (_dir, node, path) = node();
+    let runs = node.submit(&jobs::counts_and_stays(200_000));
+    let over = node.submit(&jobs::counts(200_000));
+    node.wait_state(&over, &["Completed"]);
+    // One look at each, so that what is made for the first is there.
+    let whole = |query: &str| Socket::open(&node, address(0), &runs, query).all().is_whole();
+    assert!(whole("tail=true"));
+    let masked = |opcode, payload: &[u8]| frame(opcode, payload, Some(MASK));
+    for port in [&node.api, &node.results] {
+        let siege = Siege::begin(&node, &path);
+        let follow = |job: &str| handshake(&socket::path(job, "follow=true"), "").into_bytes();
+        let mut held = Vec::new();
+        for n in 0..400 {
+            // Some read nothing of a long log, some of one that is read from an archive, some talk.
+            let (job, more) = match n % 5 {
+                0 => (&over, vec![]),
+                1 => (&runs, masked(Opcode::Ping, &[0; 125]).repeat(100)),
+                2 => (&runs, masked(Opcode::Text, &[b'a'; 4000])[..2000].to_vec()),
+                3 => (&runs, masked(Opcode::Text, &[b'a'; 4000]).repeat(8)),
+                _ => (&runs, vec![]),
+            };
+            let Ok(mut stream) = with_small_window(address(n), port) else { continue };
+            let _ = stream.write_all(&[follow(job), more].concat());
+            held.push(stream);
+        }
+        siege.served(20);
+        let following = held.iter().filter(|stream| !ended(stream)).count();
+        assert!(port == &node.results || following >= FOLLOWERS, "{following} follow");
+        drop(held);
+        siege.lifted("followers that hold their connection");
+    }
+    let mut after = Socket::open(&node, address(1), &runs, "follow=true");
+    assert_eq!(&after.message().value.line[..9], "00000001\n");
 }
 
 #[test]

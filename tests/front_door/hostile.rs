@@ -11,15 +11,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use codling::gate::limits::CONNECTIONS;
+use codling::gate::limits::{CONNECTIONS, FOLLOWERS};
 
 use crate::node::{Node, PATIENCE, eventually, text};
 
 /// What the node's memory may grow by.
 const GROWTH: u64 = 8 << 20;
-/// File descriptors that the node may have more of in the meantime: all connections, an archive for each, and those that
-/// are turned away.
-const DESCRIPTORS: usize = CONNECTIONS * 2 + 48;
+/// File descriptors that the node may have more of in the meantime: all connections, an archive for each, all followers,
+/// and those that are turned away.
+const DESCRIPTORS: usize = CONNECTIONS * 2 + FOLLOWERS + 48;
 /// Where the well-behaved client lives.
 const GOOD: [u8; 4] = [127, 0, 0, 2];
 

@@ -13,9 +13,7 @@ use crate::wire::log_line::LogMessage;
 use crate::wire::websocket::{self, Event, Fault, From, Opcode, Reader, close, frame};
 
 use super::super::conn::linger;
-use super::super::limits::{
-    FOLLOWER_BUFFER, FOLLOWER_LAST, FOLLOWER_MESSAGE, FOLLOWER_PENDING, FOLLOWER_TALK, Limits,
-};
+use super::super::limits::{FOLLOWER_BUFFER, FOLLOWER_MESSAGE, FOLLOWER_PENDING, FOLLOWER_TALK, Limits};
 use super::super::pace::{Lost, Pace, receive, send_rest};
 use super::super::race::{Won, race};
 use super::super::stream::Stream;
@@ -202,7 +200,7 @@ impl Peer {
         let say = |code, reason: &str| close(code, reason, None);
         let error = |text: &str| frame(Opcode::Text, &LogMessage::error(text).encode(), None);
         let mut last = self.unsent;
-        let mut reading = LAST_WORD;
+        let mut time = LAST_WORD;
         match end {
             End::Gone => return,
             End::Over => last.extend(say(NORMAL, "")),
@@ -219,17 +217,15 @@ impl Peer {
             End::Slow => {
                 log::info!("{}: a follower is too slow for its log and is dropped", self.address);
                 last.extend(say(TRY_AGAIN, "too slow: the log goes on without this follower"));
-                // Behind what it does not read there is no room for a word; now there is.
-                let _ = set_socket_send_buffer_size(&self.stream.tcp, FOLLOWER_LAST / 2);
                 // What it does not take within the time is to be gone with it.
                 let _ = self.stream.tcp.set_zero_linger();
-                reading = LATE_READING;
+                time = LATE_READING;
             }
         }
         let mut rest = &last[..];
         // Whoever does not take it does not get it.
-        if send_rest(&self.stream, &mut rest, &mut Pace::of_goodbye(LAST_WORD)).await.is_ok() {
-            linger(self.stream, reading).await;
+        if send_rest(&self.stream, &mut rest, &mut Pace::of_goodbye(time)).await.is_ok() {
+            linger(self.stream, time).await;
         }
     }
 }
