@@ -35,7 +35,7 @@ def pss_idle(guest, pid):
     return int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
 
 
-def pss_while_packing(guest, pid, folder):
+def pss_while_packing(guest, machine, pid, folder):
     """Peaks of a job with much output: while its program runs, and while its result is packed."""
     sampler = f"""
         data=/var/lib/codling; n=0
@@ -59,9 +59,12 @@ def pss_while_packing(guest, pid, folder):
         packing, value = line.split()
         peaks[packing].append(int(value))
     assert len(peaks["1"]) >= 5, f"the packing was seen {len(peaks['1'])} times"
-    files, size, _ = guest.fetch(job)
-    assert len(files["stdout"]) == PACKED_MIB << 20, len(files["stdout"])
-    return max(peaks["0"]), max(peaks["1"]), len(peaks["1"]), size
+    size = guest.row(job)["Size"]
+    assert size > PACKED_MIB << 20, f"what does not compress was packed into {size} bytes"
+    if machine != "raspi3b":  # whose emulated USB network takes minutes for it
+        files, _ = guest.fetch(job)
+        assert len(files["stdout"]) == PACKED_MIB << 20, len(files["stdout"])
+    return max(peaks["0"]), max(peaks["1"]), len(peaks["1"])
 
 
 def main():
@@ -90,7 +93,7 @@ def main():
         text = f"hello from {name}\n"
         job = guest.submit(wasm_job(assemble(prints(text), folder)))
         guest.wait_job(job)
-        result, _, digest = guest.fetch(job)
+        result, digest = guest.fetch(job)
         assert result["stdout"] == text.encode(), result
         print(f"{name}: {job} ran, its result came out whole: sha256 {digest}", file=sys.stderr, flush=True)
 
@@ -106,8 +109,8 @@ def main():
         figures["noop_kib"] = round(sectors / 2 / NOOP_JOBS, 1)
         figures["noop_flushes"] = round(flushes / NOOP_JOBS, 1)
 
-        peaks = pss_while_packing(guest, pid, folder)
-        figures["pss_running_kib"], figures["pss_packing_kib"], figures["packing_samples"], _ = peaks
+        peaks = pss_while_packing(guest, machine, pid, folder)
+        figures["pss_running_kib"], figures["pss_packing_kib"], figures["packing_samples"] = peaks
         assert pid_of(guest) == pid, "the node went down meanwhile"
         figures["model"] = guest.shell("cat /proc/device-tree/model").strip("\0\n")
         doctor = guest.shell("codling doctor --help >/dev/null 2>&1 && codling doctor; true")

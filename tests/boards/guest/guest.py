@@ -17,7 +17,7 @@ import time
 
 TOKEN = "a-token-for-the-guests-0123456789"
 # How long anything may take before a test gives up. Generous: emulation on shared machines.
-PATIENCE = 300
+PATIENCE = 900
 
 
 def free_ports(count):
@@ -182,10 +182,14 @@ class Guest:
         state = eventually(f"{self.name}: job {job_id}", ask, pause=0.02)
         assert state["StateType"] == wanted, f"{self.name}: {job_id}: {state}"
 
+    def row(self, job_id):
+        """What the node's ledger says of a job's result."""
+        rows = self.api("GET", "/api/v1/codling/results?limit=100000")["Items"]
+        return next(row for row in rows if row["JobID"] == job_id)
+
     def fetch(self, job_id):
         """Fetches a job's result from the address that the node gives, and checks its digest; its files by name."""
-        rows = self.api("GET", "/api/v1/codling/results?limit=100000")["Items"]
-        row = next(row for row in rows if row["JobID"] == job_id)
+        row = self.row(job_id)
         given = self.api("GET", f"/api/v1/orchestrator/jobs/{job_id}/results")["Items"]
         url = given[0]["Params"]["URL"]
         prefix = f"http://127.0.0.1:{self.results_port}/"
@@ -196,7 +200,7 @@ class Guest:
         assert digest == row["SHA256"], f"{url}: {digest}, the node says {row['SHA256']}"
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             files = {m.name.removeprefix("./"): tar.extractfile(m).read() for m in tar if m.isfile()}
-        return files, len(archive), digest
+        return files, digest
 
 
 def assemble(wat, folder):

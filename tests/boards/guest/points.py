@@ -74,10 +74,17 @@ def main():
     log, dice = Log(f"{work}/{name}.log"), random.Random(int(seed))
     with open(f"{work}/{name}.told", encoding="ascii") as file:
         told = [(int(position), what, job) for position, what, job in map(str.split, file)]
-    # From the first answer on: half of the points right after a flush, half anywhere between two.
+    # From the first answer on: a quarter of the points right after a flush, a quarter anywhere, and half before a flush,
+    # where the most writes are under way.
     first = told[0][0]
     flushes = [n for n in log.flushes() if n >= first - 1]
-    chosen = [dice.choice(flushes) if n % 2 else dice.randrange(first, len(log.entries)) for n in range(int(wanted))]
+    chosen = []
+    for n in range(int(wanted)):
+        if n % 4 == 0:
+            chosen.append(dice.choice(flushes))
+        else:
+            point = dice.randrange(first, len(log.entries))
+            chosen.append(point if n % 4 == 1 else min((f - 1 for f in flushes if f > point), default=point))
     points = [(point, dice.randrange(1 << 32)) for point in sorted(chosen)]
     seen, began = Seen(), time.monotonic()
     half = -(-len(points) // WORKERS)
