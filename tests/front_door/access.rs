@@ -103,7 +103,7 @@ fn the_token_opens_every_route_and_is_told_to_nobody() {
     }
     node.wait_log("a wrong API token");
     let listed = codling(&["config", "list", "--origin", "-c", &key]);
-    let by_value = std::process::Command::new(CODLING)
+    let by_value = std::process::Command::new(&*CODLING)
         .args(["config", "list", "--origin"])
         .env("BACALHAU_API_AUTH_TOKEN", TOKEN)
         .output()

@@ -25,7 +25,7 @@ fn amount(value: &str, ram: u64) -> u64 {
 
 /// Every setting of a board.
 fn settings(dir: &Path) -> Value {
-    let mut command = Command::new(CODLING);
+    let mut command = Command::new(&*CODLING);
     command.args(["config", "list", "--output", "json", "--config"]).arg(dir.join("config.yaml"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -43,7 +43,7 @@ fn every_board_has_settings_that_are_taken_and_fit_it() {
         let dir = entry.unwrap().path();
         let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
         let checked =
-            Command::new(CODLING).args(["config", "check"]).arg(dir.join("config.yaml")).output().unwrap();
+            Command::new(&*CODLING).args(["config", "check"]).arg(dir.join("config.yaml")).output().unwrap();
         assert!(checked.status.success(), "{name}: {}", text(&checked.stderr));
         assert!(!text(&checked.stderr).contains("warn"), "{name}: {}", text(&checked.stderr));
 

@@ -21,6 +21,7 @@ mod job_get;
 mod jobs;
 mod lifecycle;
 mod logs;
+mod moves;
 mod node;
 mod packing;
 mod power;

@@ -3,15 +3,20 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The program under test.
-pub const CODLING: &str = env!("CARGO_BIN_EXE_codling");
+/// The program under test: the one that was built with these tests, or what `CODLING_UNDER_TEST` names. So this harness
+/// holds a program for another processor as well, if that file is a script that runs it in an emulator
+/// (`tests/boards/targets.sh`).
+pub static CODLING: LazyLock<String> = LazyLock::new(|| {
+    std::env::var("CODLING_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_codling").to_owned())
+});
 
-/// How long anything may take before a test gives up. Generous: machines are shared.
+/// How long anything may take before a test gives up. Generous: machines are shared, and processors emulated.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A directory that goes when it is dropped.
@@ -53,7 +58,12 @@ impl Node {
     }
 
     pub fn start_env(data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut node = Self::spawn(data, extra, env);
+        Self::start_program(&CODLING, data, extra, env)
+    }
+
+    /// Starts a node of this program.
+    pub fn start_program(program: &str, data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut node = Self::spawn_program(program, data, extra, env);
         let ready = node.wait_log("ready: API on ");
         let (_, addresses) = ready.split_once("ready: API on ").unwrap();
         let (api, results) = addresses.split_once(", results on ").unwrap();
@@ -64,7 +74,11 @@ impl Node {
 
     /// Starts a node and waits for nothing.
     pub fn spawn(data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(CODLING);
+        Self::spawn_program(&CODLING, data, extra, env)
+    }
+
+    fn spawn_program(program: &str, data: &Path, extra: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program);
         command.arg("serve").arg("--data-dir").arg(data);
         command.args(["--api-port", "0"]).args(extra);
         if !extra.contains(&"--local-publisher-port") {
@@ -133,7 +147,7 @@ impl Node {
     /// The command line against this node, to be started.
     pub fn command(&self, args: &[&str]) -> Command {
         let (host, port) = self.api.split_once("://").unwrap().1.rsplit_once(':').unwrap();
-        let mut command = Command::new(CODLING);
+        let mut command = Command::new(&*CODLING);
         command.args(args).env("BACALHAU_API_HOST", host).env("BACALHAU_API_PORT", port);
         command.stdin(Stdio::null());
         command
@@ -231,7 +245,7 @@ impl Drop for Node {
 
 /// Runs the program with these arguments and no node.
 pub fn codling(args: &[&str]) -> Output {
-    Command::new(CODLING).args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(&*CODLING).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Starts a node that is expected to refuse; returns its exit status and what it wrote.

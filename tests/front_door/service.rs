@@ -32,7 +32,7 @@ fn analyze(args: &[&str]) -> (bool, String) {
 fn installed(dir: &Dir, more: &str) -> String {
     let path = dir.join("codling.service");
     let unit =
-        unit().replace("/usr/bin/codling", CODLING).replace("[Install]", &format!("{more}\n[Install]"));
+        unit().replace("/usr/bin/codling", &CODLING).replace("[Install]", &format!("{more}\n[Install]"));
     std::fs::write(&path, unit).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -102,10 +102,10 @@ fn users_directories_and_times_agree() {
         ["/usr/bin/codling serve --config /etc/codling/config.yaml"],
         "the flags are those of the program"
     );
-    let help = Command::new(CODLING).args(["serve", "--help"]).output().unwrap();
+    let help = Command::new(&*CODLING).args(["serve", "--help"]).output().unwrap();
     assert!(text(&help.stdout).contains("--config"));
     // What a stop takes at most: Compute.StopTimeout, executions that let go, answers, the last commit.
-    let list = Command::new(CODLING).args(["config", "list"]).output().unwrap();
+    let list = Command::new(&*CODLING).args(["config", "list"]).output().unwrap();
     let list = text(&list.stdout);
     let default = list.lines().find(|line| line.starts_with("Compute.StopTimeout")).unwrap();
     assert!(default.contains("10s"), "{default}");
@@ -172,7 +172,7 @@ fn the_system_call_filter_lets_the_node_do_its_work() {
     let output = Command::new("strace")
         .args(["-f", "-qq", "-c", "-U", "name", "-o"])
         .arg(&trace)
-        .args([CODLING, "demo", "--dir"])
+        .args([CODLING.as_str(), "demo", "--dir"])
         .arg(&demo)
         .env("NOTIFY_SOCKET", dir.join("notify"))
         .env("WATCHDOG_USEC", "200000")

@@ -338,7 +338,7 @@ fn half_open_and_hostile_handshakes_cost_little_and_end() {
     client.wait().unwrap();
     assert!(text(&answer).starts_with("HTTP/1.1 4"), "{}", text(&answer));
     ask();
-    assert!(Path::new(CODLING).exists());
+    assert!(Path::new(&*CODLING).exists());
 }
 
 #[test]
