@@ -140,7 +140,7 @@ fn swap_id(url: &str) -> String {
 /// The status line of the answer to a request that names `host`.
 fn asked_as(node: &Node, host: &str, line: &str) -> String {
     let mut stream = TcpStream::connect(node.api.strip_prefix("http://").unwrap()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(*PATIENCE)).unwrap();
     write!(stream, "{line} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut answer = Vec::new();

@@ -321,7 +321,7 @@ fn a_byte_now_and_then_does_not_help() {
     // A byte a second each, until all are ended. What is sent into an ended connection is of no interest.
     let begun = Instant::now();
     while !dripping.is_empty() || !ended(&silent) || !ended(&deaf) {
-        assert!(begun.elapsed() < PATIENCE, "they are still served");
+        assert!(begun.elapsed() < *PATIENCE, "they are still served");
         dripping.retain_mut(|stream| !ended(stream) && stream.write_all(b"a").is_ok());
         siege.served(2);
         std::thread::park_timeout(Duration::from_secs(1));

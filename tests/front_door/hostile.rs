@@ -49,8 +49,8 @@ fn open(address: [u8; 4], to: &str, window: Option<usize>) -> io::Result<TcpStre
     let to = SocketAddr::from(([127, 0, 0, 1], to.port()));
     connect(&socket, &to)?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(*PATIENCE))?;
+    stream.set_write_timeout(Some(*PATIENCE))?;
     Ok(stream)
 }
 

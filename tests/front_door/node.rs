@@ -16,8 +16,12 @@ pub static CODLING: LazyLock<String> = LazyLock::new(|| {
     std::env::var("CODLING_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_codling").to_owned())
 });
 
-/// How long anything may take before a test gives up. Generous: machines are shared, and processors emulated.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take before a test gives up. Generous: machines are shared. `CODLING_PATIENCE` is another number
+/// of seconds, for processors that are emulated.
+pub static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+    let seconds = std::env::var("CODLING_PATIENCE").map_or(120, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+});
 
 /// A directory that goes when it is dropped.
 pub struct Dir(pub PathBuf);
@@ -107,7 +111,7 @@ impl Node {
 
     /// Waits for a log line that contains `text`, among those not looked at yet.
     pub fn wait_log(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + *PATIENCE;
         loop {
             match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -266,7 +270,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Asks until there is an answer. Polls a peer that offers no event; the pause only keeps it from being flooded.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     loop {
         if let Some(answer) = ask() {
             return answer;
@@ -291,7 +295,7 @@ pub fn http_with(
 ) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(*PATIENCE))
         .build()
         .into();
     let mut request = ureq::http::Request::builder().method(method).uri(url);

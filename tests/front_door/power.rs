@@ -107,7 +107,7 @@ fn dice(below: u128) -> u64 {
 fn ask(method: &str, url: &str, body: &Value) -> Option<(u16, Value)> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(crate::node::PATIENCE))
+        .timeout_global(Some(*crate::node::PATIENCE))
         .build()
         .into();
     let request = ureq::http::Request::builder().method(method).uri(url).body(body.to_string()).unwrap();
@@ -221,7 +221,7 @@ fn states(node: &Node) -> BTreeMap<String, String> {
 /// whose submission a kill has left without an answer.
 fn all_ended(node: &Node) -> BTreeMap<String, String> {
     let mut left = Vec::new();
-    let deadline = Instant::now() + crate::node::PATIENCE;
+    let deadline = Instant::now() + *crate::node::PATIENCE;
     while Instant::now() < deadline {
         let states = states(node);
         let over = |state: &str| matches!(state, "Completed" | "Failed" | "Stopped");

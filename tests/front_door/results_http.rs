@@ -98,7 +98,7 @@ fn nothing_else_is_there() {
     ];
     for path in paths {
         let mut stream = TcpStream::connect(node.results.strip_prefix("http://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(*PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
@@ -125,7 +125,7 @@ fn hostile_requests_are_answered_or_cut_and_others_are_served() {
             ("GET / HTTP/1.1\r\n\r\n".into(), "400"),
         ] {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(*PATIENCE)).unwrap();
             // The node may answer and close before it has read everything.
             let _ = stream.write_all(request.as_bytes());
             let mut answer = Vec::new();

@@ -23,7 +23,7 @@ fn rss(node: &Node) -> u64 {
 /// Asks for the archive, reads the beginning, waits at `middle` twice, reads the rest; answers the whole response.
 fn download(results: &str, execution: &str, middle: &Barrier) -> Vec<u8> {
     let mut stream = TcpStream::connect(results.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(*PATIENCE)).unwrap();
     write!(stream, "GET /{execution}.tar.gz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut begin = vec![0; 1000];
     let begun = stream.read_exact(&mut begin);

@@ -85,7 +85,7 @@ fn a_download_in_hand_is_finished() {
     let execution = node.executions(&id)[0]["ID"].as_str().unwrap().to_owned();
     let host = node.results.strip_prefix("http://").unwrap().to_owned();
     let mut stream = TcpStream::connect(&host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(*PATIENCE)).unwrap();
     let request = format!("GET /{execution}.tar.gz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut first = vec![0; 1 << 16];
@@ -105,7 +105,7 @@ struct Manager(UnixDatagram);
 
 impl Manager {
     fn next(&self) -> String {
-        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.0.set_read_timeout(Some(*PATIENCE)).unwrap();
         let mut buffer = [0; 1024];
         let length = self.0.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()

@@ -315,7 +315,7 @@ fn half_open_and_hostile_handshakes_cost_little_and_end() {
     assert!(grown < 8 << 10, "200 half-open handshakes cost {grown} KiB");
     // The node ends them all by itself.
     for mut stream in open {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(*PATIENCE)).unwrap();
         let mut rest = Vec::new();
         match stream.read_to_end(&mut rest) {
             Ok(_) => {}
