@@ -41,6 +41,15 @@ fn main() {
         println!("{}", memory_of(Path::new(&args[at + 1]), threads));
         return;
     }
+    // For those who count instructions (instructions.sh).
+    if let Some(at) = args.iter().position(|arg| arg == "--pack") {
+        let _ = packed(
+            Path::new(&args[at + 1]),
+            Level::default(),
+            args[at + 2].parse().expect("a number of threads"),
+        );
+        return;
+    }
     let size = if args.iter().any(|arg| arg == "--quick") {
         Size { part: 8 * MIB, rounds: 1, large: 256 * MIB, files: 10_000 }
     } else {
