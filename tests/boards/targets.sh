@@ -93,6 +93,7 @@ left_out='
     lifecycle::a_board_that_starts_in_1970        preloads libfaketime, which is for this machine
     lifecycle::a_clock_that_jumps_by_years        preloads libfaketime, which is for this machine
     power::kills_at_random_moments                kills within 0.6 s of a start, when an emulated node has not begun
+    serving::a_crowd_behind_one_address           measures memory, to which an emulator adds its own
     service::the_system_call_filter_lets_the_node  strace sees the system calls of the emulator
 '
 
