@@ -90,6 +90,7 @@ fi
 # Tests that hold more than the program, and so say nothing about another processor. Name and reason, each.
 left_out='
     demo::                                        starts its node by itself; it ran above, where the kernel knows how to
+    doctor::the_clock_is_the_kernels_word         preloads libfaketime, which is for this machine
     lifecycle::a_board_that_starts_in_1970        preloads libfaketime, which is for this machine
     lifecycle::a_clock_that_jumps_by_years        preloads libfaketime, which is for this machine
     power::kills_at_random_moments                kills within 0.6 s of a start, when an emulated node has not begun

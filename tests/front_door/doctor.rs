@@ -62,7 +62,7 @@ impl Said {
     }
 
     fn with(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(CODLING);
+        let mut command = Command::new(&*CODLING);
         command.args(["doctor", "--output", "json"]).args(args).envs(env.iter().copied());
         Self::by(&command.output().unwrap())
     }
@@ -130,14 +130,14 @@ fn every_board_is_told_by_its_files() {
 #[test]
 fn for_people_each_line_has_its_next_step_below_it() {
     let root = repository("tests/fixtures/boards/pi-zero");
-    let output = Command::new(CODLING).args(["doctor", "--root"]).arg(&root).output().unwrap();
+    let output = Command::new(&*CODLING).args(["doctor", "--root"]).arg(&root).output().unwrap();
     let said = text(&output.stdout);
     let at = said.lines().position(|line| line.starts_with("warning  cgroup ")).unwrap();
     let next = said.lines().nth(at + 1).unwrap().trim();
     assert!(
         next.starts_with("-> append to the one line of /boot/firmware/cmdline.txt: cgroup_enable=memory")
     );
-    let missing = Command::new(CODLING).args(["doctor", "--root", "/nonexistent"]).output().unwrap();
+    let missing = Command::new(&*CODLING).args(["doctor", "--root", "/nonexistent"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(66));
 }
 
@@ -219,7 +219,7 @@ fn the_clock_is_the_kernels_word_and_one_that_was_never_set_is_told() {
     let synchronised = codling::sys::kernel_time::is_synchronised();
     assert_eq!(said.of("clock").0 == ["ok"], synchronised, "{}", said.all);
     let mut faked = Command::new("faketime");
-    faked.args(["1970-01-02 00:00:00", CODLING, "doctor", "--output", "json"]);
+    faked.args(["1970-01-02 00:00:00", &CODLING, "doctor", "--output", "json"]);
     let said = Said::by(&faked.args(here(data.to_str().unwrap(), &[])).output().unwrap());
     let (levels, words) = said.of("clock");
     assert!(levels == ["warning"] && words.contains("1970-01-0"), "{}", said.all);

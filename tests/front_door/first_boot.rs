@@ -31,7 +31,7 @@ impl Card {
 
     fn first_boot(&self, more: &[&str]) -> Output {
         let me = text(&Command::new("id").arg("-un").output().unwrap().stdout);
-        let mut command = Command::new(CODLING);
+        let mut command = Command::new(&*CODLING);
         command.arg("first-boot").arg("--boot").arg(self.boot()).arg("--etc").arg(self.etc());
         command.args(["--owner", me.trim()]).args(more).output().unwrap()
     }
@@ -45,7 +45,7 @@ impl Card {
 
     /// A setting of a node that uses these settings.
     fn setting(&self, key: &str) -> (String, String) {
-        let mut command = Command::new(CODLING);
+        let mut command = Command::new(&*CODLING);
         command.args(["config", "list", "--output", "json", "--config"]).arg(self.etc().join("config.yaml"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -114,7 +114,7 @@ fn a_boot_partition_that_cannot_be_used_is_an_error_and_one_without_settings_is_
     assert_eq!(output.status.code(), Some(74));
     assert!(text(&output.stderr).contains("not a file"), "{}", text(&output.stderr));
     let missing =
-        Command::new(CODLING).args(["first-boot", "--boot", "/nonexistent", "--owner", "root"]).output();
+        Command::new(&*CODLING).args(["first-boot", "--boot", "/nonexistent", "--owner", "root"]).output();
     assert!(missing.unwrap().status.success());
 }
 

@@ -79,7 +79,7 @@ fn the_unit_of_the_first_boot_is_read_whole_and_exposes_little() {
     assert_eq!(values(&unit, "ExecStart"), ["/usr/bin/codling first-boot"]);
     assert_eq!(values(&unit, "Before"), ["codling.service"]);
     let path = dir.join("codling-first-boot.service");
-    std::fs::write(&path, unit.replace("/usr/bin/codling", CODLING)).unwrap();
+    std::fs::write(&path, unit.replace("/usr/bin/codling", &CODLING)).unwrap();
     let path = path.to_str().unwrap();
     let (content, said) = analyze(&["verify", "--man=no", path]);
     assert!(content && said.trim().is_empty(), "{said}");
