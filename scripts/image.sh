@@ -140,7 +140,7 @@ find_package() {
     theirs=$(cat "$root/usr/share/codling/schema" 2>/dev/null) || theirs=0
     [ "${theirs:-0}" -le "${ours:-0}" ] ||
         die 65 "the root has a newer codling, with databases of schema $theirs; $deb reads up to $ours: take a newer package"
-    if [[ $(board_field Target) = arm-* ]] && dpkg-deb --ctrl-tarfile "$deb" | tar -xO ./preinst 2>/dev/null | grep -q '"armv7" ='; then
+    if [[ $(board_field Target) = arm-* ]] && dpkg-deb --ctrl-tarfile "$deb" | tar -xO ./preinst 2>/dev/null | grep '"armv7" =' >/dev/null; then
         die 65 "$deb is for ARMv7 and later, $board is ARMv6: take the package for ARMv6"
     fi
     need_kib=$(($(dpkg-deb --fsys-tarfile "$deb" | wc -c) / 1024 + 4096))

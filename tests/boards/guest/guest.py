@@ -76,7 +76,9 @@ class Guest:
             arguments = ["-M", machine, "-serial", "null", "-serial", "stdio", "-dtb", f"{files}/{machine}.dtb"]
             arguments += ["-drive", f"file={card},if=sd,format=raw,cache=unsafe"]
             network += ["-device", "usb-net,netdev=net"]
-        words = f"console={console} root=LABEL=rootfs quiet {words}".strip()
+        # A machine that emulates slowly is no reason for the guest's system to give up.
+        patience = f"systemd.default_timeout_start_sec={PATIENCE} udev.event_timeout={PATIENCE}"
+        words = f"console={console} root=LABEL=rootfs quiet {patience} {words}".strip()
         self.command = ["qemu-system-aarch64", *arguments, "-m", memory, "-display", "none", "-no-reboot"]
         self.command += ["-kernel", f"{files}/{machine}.kernel", "-initrd", f"{files}/{machine}.initrd"]
         self.command += ["-append", words, *network, *disks]
@@ -164,7 +166,9 @@ class Guest:
                 status, _ = self.http("GET", self.api_port, "/readyz", patience=5)
             except (OSError, http.client.HTTPException):
                 if self.process.poll() is not None:
-                    raise RuntimeError(f"{self.name}: qemu ended: {self.lines[-5:]}") from None
+                    raise RuntimeError(f"{self.name}: qemu ended with {self.process.returncode}") from None
+                if any("emergency mode" in line or "Kernel panic" in line for line in self.lines):
+                    raise RuntimeError(f"{self.name}: the system does not come up") from None
                 return None
             return status == 200 or None
 

@@ -90,7 +90,7 @@ printf 'raspberrypi\n' >"$root/etc/hostname"
 printf '127.0.0.1 localhost raspberrypi\n' >"$root/etc/hosts"
 printf 'passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n' >"$root/etc/nsswitch.conf"
 : >"$root/etc/machine-id"
-printf 'LABEL=rootfs / ext4 noatime 0 1\nPARTUUID=c0d11e00-01 /boot/firmware vfat nofail 0 2\n' >"$root/etc/fstab"
+printf 'LABEL=rootfs / ext4 noatime 0 0\nPARTUUID=c0d11e00-01 /boot/firmware vfat nofail,x-systemd.device-timeout=15min 0 0\n' >"$root/etc/fstab"
 mkdir -p "$root/boot/firmware" "$root/etc/systemd/system/multi-user.target.wants" \
     "$root/etc/systemd/system/sockets.target.wants" "$root/etc/systemd/network" "$root/var/lib/dpkg/info"
 ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
