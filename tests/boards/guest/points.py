@@ -18,8 +18,8 @@ from replay_log import Disk, Log
 
 WORKERS = 2
 TEST = "power::what_a_board_left"
-# The control ends when so many checks have failed.
-ENOUGH_FAILURES = 3
+# So many failures are shown, and end the control.
+ENOUGH_FAILURES = 12
 
 
 class Seen:
@@ -46,8 +46,8 @@ def check(out, mount, told, point, told_file, checker, seen):
         for number, what in re.findall(r"^repaired: (\d+) (.+)$", run.stderr, re.MULTILINE):
             seen.repaired[what] += int(number)
     if run.returncode != 0 or "1 passed" not in run.stdout:
-        lines = [line for line in run.stderr.splitlines() if "is lost" in line or "assert" in line or "panicked" in line]
-        return " / ".join(lines[:4]) or (run.stdout + run.stderr)[-1500:]
+        why = re.search(r"panicked at (.+\n.+)", run.stderr)
+        return why[1].replace("\n", " ")[:400] if why else (run.stdout + run.stderr)[-1500:]
     return None
 
 
