@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::disk::Disk;
-use crate::agent::{Ground, Node, hook_deletions, note_deletions, offer};
+use crate::agent::{Ground, Node, deletions, offer};
 use crate::compute::Compute;
 use crate::compute::bid::Offer;
 use crate::compute::runner::{Ended, Runner, Work};
@@ -185,8 +185,8 @@ pub(super) fn node<T>(
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
         }
-        let deletions = hook_deletions(&node.shelf);
-        tokio::task::spawn_local(note_deletions(orchestrator.clone(), deletions));
+        let deleted = deletions::hook(&node.shelf);
+        tokio::task::spawn_local(deletions::note(orchestrator.clone(), deleted));
         let listener = orchestrator.clone();
         let pump = tokio::task::spawn_local(async move {
             while let Some(report) = reported.recv().await {
