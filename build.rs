@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         gzip.write_all(&fs::read(from)?)?;
         gzip.finish()?;
     }
+    // An update has to be for the same processor.
+    println!("cargo:rustc-env=CODLING_TARGET={}", env::var("TARGET")?);
     leave_out_unwinding();
     println!("cargo:rerun-if-changed=build.rs");
     Ok(())

@@ -12,6 +12,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: [(&str, Target); 14] = [
     ("addresses", crate::config::fuzz::addresses),
     ("ask", crate::api::fuzz::ask),
+    ("bundle", crate::update::fuzz::bundle),
     ("chunked", crate::gate::fuzz::chunked),
     ("config", crate::config::fuzz::config),
     ("head", crate::gate::fuzz::head),

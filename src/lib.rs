@@ -21,4 +21,5 @@ pub mod publisher;
 pub mod results;
 pub mod store;
 pub mod sys;
+pub mod update;
 pub mod wire;

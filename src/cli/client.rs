@@ -263,6 +263,15 @@ impl Client {
         self.call(&Call::Delete(body), path, &[])
     }
 
+    /// Whether the node can take work: GET of `/readyz`, which is codling's own.
+    ///
+    /// # Errors
+    /// It cannot, or does not answer.
+    pub fn ready(&self) -> Result<(), ClientError> {
+        let response = self.headers(self.agent.get(format!("{}/readyz", self.target.base))).call();
+        self.read(response.map_err(|e| self.broken(e))?).map(drop)
+    }
+
     fn call(&self, call: &Call<'_>, path: &str, query: &Query<'_>) -> Result<Value, ClientError> {
         let url = format!("{}/api/v1/{path}", self.target.base);
         let query = query.iter().copied();

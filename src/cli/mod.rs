@@ -1,5 +1,5 @@
-//! The command line: arguments, printing, exit codes. Everything but `serve`, `config`, `doctor`, `first-boot` and `demo` is a client of
-//! the HTTP API, so it works against any codling or Bacalhau node.
+//! The command line: arguments, printing, exit codes. Everything but `serve`, `config`, `doctor`, `first-boot`, `demo` and
+//! `update` is a client of the HTTP API, so it works against any codling or Bacalhau node.
 //!
 //! Each command goes the same way: arguments (clap) to a checked request, to a call of the API, to what is shown, to
 //! [`out::Out`], the only place that prints.
@@ -33,6 +33,7 @@ mod socket;
 pub mod target;
 pub mod text;
 pub mod trust;
+pub mod update;
 
 #[cfg(test)]
 mod testing;
@@ -91,6 +92,8 @@ pub enum Command {
     FirstBoot(first_boot::FirstBootArgs),
     /// Run the main job from start to finish on a sample
     Demo(demo::DemoArgs),
+    /// Install signed versions of this program on a board, and go back to the one before
+    Update(update::UpdateArgs),
     /// Print the versions of this program and of the node
     Version(node::VersionArgs),
     /// Print completions for a shell
@@ -185,6 +188,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> 
         Command::Doctor(args) => doctor::run(args, context),
         Command::FirstBoot(args) => first_boot::run(args, context),
         Command::Demo(args) => demo::run(args, context),
+        Command::Update(args) => update::run(args, context),
         Command::Version(args) => node::version(args, context),
         Command::Completions(args) => manual::completions(args, context),
         Command::Man(args) => manual::man(args, context),

@@ -35,7 +35,7 @@ pub use backend::{Backend, Change, Compacted, Durability, Visit};
 pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
 pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery, MANY_MAX, MIN_PREFIX};
 pub use memory::MemoryBackend;
-pub use redb::RedbBackend;
+pub use redb::{RedbBackend, schema_in};
 use writer::Writer;
 pub use writer::{QUEUE_MAX, QUEUE_MAX_BYTES, Relief, Ticket};
 

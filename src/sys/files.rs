@@ -3,9 +3,9 @@
 //! at each step.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, ReadDir};
+use std::fs::{self, DirBuilder, File, OpenOptions, ReadDir};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use redb::StorageBackend;
@@ -39,6 +39,12 @@ pub trait Files: fmt::Debug + Send + Sync {
 
     /// As [`steps::create_private_dir`].
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a directory (and its parents) that everybody may enter; one that exists is left as it is.
+    fn create_open_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a symbolic link of that name, which nothing else may have.
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()>;
 
     /// As [`steps::sync_dir`].
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
@@ -86,6 +92,14 @@ impl Files for RealFiles {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         steps::create_private_dir(path)
+    }
+
+    fn create_open_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(path)
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, link)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

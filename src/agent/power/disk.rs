@@ -34,6 +34,8 @@ pub(in crate::agent) enum Step {
     Remove(PathBuf),
     RemoveTree(PathBuf),
     MakeDir(PathBuf),
+    /// A link of that name to that.
+    Link(PathBuf, PathBuf),
     SyncDir(PathBuf),
     SyncTree(PathBuf),
     List(PathBuf),
@@ -52,6 +54,7 @@ impl fmt::Debug for Step {
             Self::Remove(path) => write!(f, "remove {}", path.display()),
             Self::RemoveTree(path) => write!(f, "remove all of {}", path.display()),
             Self::MakeDir(path) => write!(f, "make directory {}", path.display()),
+            Self::Link(path, to) => write!(f, "link {} to {}", path.display(), to.display()),
             Self::SyncDir(path) => write!(f, "sync directory {}", path.display()),
             Self::SyncTree(path) => write!(f, "sync all of {}", path.display()),
             Self::List(path) => write!(f, "list {}", path.display()),
@@ -286,6 +289,17 @@ impl Files for Disk {
         self.take(|_| RealFiles.create_dir(path), |_| Some(Step::MakeDir(relative)))
     }
 
+    fn create_open_dir(&self, path: &Path) -> io::Result<()> {
+        let relative = self.relative(path).unwrap();
+        self.take(|_| RealFiles.create_open_dir(path), |_| Some(Step::MakeDir(relative)))
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        let relative = self.relative(link).unwrap();
+        let step = Step::Link(relative, target.to_owned());
+        self.take(|_| RealFiles.symlink(target, link), |_| Some(step))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         // What is above the root is there in any case.
         match self.relative(path) {
@@ -335,10 +349,11 @@ pub(in crate::agent) enum Cut {
     Torn(u64),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     Dir,
     File(Inode),
+    Link(PathBuf),
 }
 
 #[derive(Debug, Clone)]
@@ -408,6 +423,7 @@ impl Platter {
                     }
                 }
             }
+            Step::Link(path, to) => self.name(path, Some(Entry::Link(to.clone()))),
             Step::SyncDir(dir) => {
                 for (name, values) in &mut self.names {
                     if name.parent() == Some(dir) {
@@ -430,7 +446,7 @@ impl Platter {
     }
 
     fn now(&self, path: &Path) -> Option<Entry> {
-        self.names.get(path).and_then(|values| *values.last()?)
+        self.names.get(path).and_then(|values| values.last()?.clone())
     }
 
     fn name(&mut self, path: &Path, entry: Option<Entry>) {
@@ -446,9 +462,9 @@ impl Platter {
         fs::create_dir(root).unwrap();
         for (name, values) in &self.names {
             let entry = match cut {
-                Cut::Kept => *values.last().unwrap(),
-                Cut::Lost => values[0],
-                Cut::Torn(_) => values[dice.below(values.len())],
+                Cut::Kept => values.last().unwrap(),
+                Cut::Lost => &values[0],
+                Cut::Torn(_) => &values[dice.below(values.len())],
             };
             let at = root.join(name);
             if !at.parent().unwrap().is_dir() {
@@ -458,8 +474,9 @@ impl Platter {
                 None => {}
                 Some(Entry::Dir) => fs::create_dir(at).unwrap(),
                 Some(Entry::File(inode)) => {
-                    fs::write(at, self.files[inode].left(cut, &mut dice)).unwrap();
+                    fs::write(at, self.files[*inode].left(cut, &mut dice)).unwrap();
                 }
+                Some(Entry::Link(to)) => std::os::unix::fs::symlink(to, at).unwrap(),
             }
         }
     }

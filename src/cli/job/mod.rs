@@ -19,7 +19,10 @@ mod list;
 mod logs;
 mod merge;
 mod run;
+mod trial;
 mod watch;
+
+pub(super) use trial::run_and_get;
 
 /// Run jobs, look at them, fetch their results
 #[derive(Debug, Args)]

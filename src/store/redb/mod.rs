@@ -30,6 +30,7 @@ use ::redb::{Database, ReadableDatabase, StorageError, TableDefinition};
 use super::StoreError;
 use super::backend::{Backend, Change, Compacted, Durability, Visit};
 use crate::model::Bytes;
+pub use open::schema_in;
 use open::{Reopen, redb_error};
 use outage::{Outage, is_fatal};
 use tables::{Undo, transact};

@@ -231,6 +231,36 @@ impl StorageBackend for ReadOnlyFile {
     }
 }
 
+/// The schema of a database file, also of one that a later version wrote; none if there is no file, or it is empty.
+/// Nothing is written, and the file is read only.
+///
+/// # Errors
+/// The file is open elsewhere, damaged, not a database of ours, or cannot be read.
+pub fn schema_in(path: &Path) -> Result<Option<u32>, StoreError> {
+    let failed = |action| io_error(action, path);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open database"))?,
+    };
+    if file.metadata().map_err(failed("open database"))?.len() == 0 {
+        return Ok(None);
+    }
+    match file.try_lock_shared() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.into() }),
+        Err(TryLockError::Error(cause)) => return Err(failed("lock")(cause)),
+    }
+    // What redb writes while it opens the file is held, and forgotten.
+    match open_held(Box::new(ReadOnlyFile(file)), path, SCHEMA_CACHE) {
+        Ok((_, _, schema)) => Ok(schema),
+        Err(StoreError::NewerSchema { found, .. }) => Ok(Some(found)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Memory to look at a schema with.
+const SCHEMA_CACHE: Bytes = Bytes(256 << 10);
+
 /// Opens a database and looks at its schema; nothing is written yet.
 fn open_held(
     storage: Box<dyn StorageBackend>,
