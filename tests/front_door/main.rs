@@ -36,3 +36,5 @@ mod socket;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod update;
