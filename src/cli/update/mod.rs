@@ -230,7 +230,14 @@ fn roll_back(
             return Ok(Exit::Ok);
         }
     }
-    let state = here.slots.roll_back(&here.board()?, restore).map_err(failed("go back"))?;
+    let settled = matches!(here.slots.state(), Ok(Some(State::Settled { .. })));
+    // Only who keeps the databases that are there needs to read them; they may be what is wrong.
+    let board = if settled && !restore {
+        here.board()?
+    } else {
+        Board { target: Board::TARGET, name: here.board.clone(), schema: crate::store::SCHEMA }
+    };
+    let state = here.slots.roll_back(&board, restore).map_err(failed("go back"))?;
     let slot = state.good();
     let version = here.slots.manifest(slot).map(|manifest| manifest.version).unwrap_or_default();
     context
