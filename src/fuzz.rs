@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("addresses", crate::config::fuzz::addresses),
     ("ask", crate::api::fuzz::ask),
     ("bundle", crate::update::fuzz::bundle),

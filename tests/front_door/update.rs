@@ -102,7 +102,7 @@ impl Board {
     }
 
     fn update(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(CODLING);
+        let mut command = Command::new(&*CODLING);
         command.arg("update").args(args).arg("--root").arg(self.root());
         command.stdin(Stdio::null()).output().unwrap()
     }
@@ -345,7 +345,7 @@ fn the_units_of_an_updating_board_are_read_by_systemd() {
         // systemd-analyze looks whether programs are there.
         let unit = ["/usr/bin/codling", "/opt/codling/good/codling", "/opt/codling/current/codling"]
             .iter()
-            .fold(unit, |unit, program| unit.replace(program, CODLING));
+            .fold(unit, |unit, program| unit.replace(program, &CODLING));
         let to = match name.strip_prefix("ota/") {
             Some("codling-ota.conf") => dir.join("codling.service.d/ota.conf"),
             Some(name) => dir.join(name),
