@@ -101,6 +101,11 @@ for file in packaging/codling.service.d/*.example; do
     put 644 "$file" "usr/share/doc/codling/examples/codling.service.d/${name%.example}"
 done
 for file in examples/*.json examples/*.yaml; do put 644 "$file" "usr/share/doc/codling/examples/${file##*/}"; done
+while read -r file; do
+    mode=644
+    if [ -x "packaging/ota/$file" ]; then mode=755; fi
+    put "$mode" "packaging/ota/$file" "usr/share/codling/ota/$file"
+done < <(cd packaging/ota && find . -type f -printf '%P\n' | LC_ALL=C sort)
 put 644 packaging/avahi/codling.service usr/share/codling/avahi/codling.service
 printf '%s\n' "$schema" >"$root/usr/share/codling/schema"
 

@@ -212,6 +212,9 @@ put_settings() {
     fi
     as_root install -m 640 -o 0 -g "$gid" "$settings/config.yaml" "$root/etc/codling/config.yaml"
     did "settings: /etc/codling/config.yaml of $settings"
+    # What updates compare bundles with.
+    printf '%s\n' "$board" >"$work/board"
+    as_root install -m 644 "$work/board" "$root/etc/codling/board"
     if [ -f "$settings/memory.conf" ]; then
         as_root install -D -m 644 "$settings/memory.conf" "$root/etc/systemd/system/codling.service.d/memory.conf"
         did "bounds: $(grep -v '^[#[]' "$settings/memory.conf" | tr '\n' ' ')"

@@ -93,5 +93,5 @@ use_debian_rust() {
 # rustup_has TARGET: rustup has this target's standard library, or gets it.
 rustup_has() {
     command -v rustup >/dev/null || return 1
-    rustup target list --installed | grep -qx "$1" || rustup target add "$1" >&2
+    rustup target list --installed | grep -qx "$1" || RUST_BACKTRACE=0 rustup target add "$1" >&2
 }
