@@ -93,7 +93,10 @@ fn past(stores: &Stores, number: usize, archive: &Archive) -> Outcome<(Ticket, T
     ];
     for (seq, (level, topic, message)) in (1..).zip(events) {
         let message = message.to_owned();
-        jobs.put_history(&job_id, &HistoryEvent { seq, level, topic, message, failure: None, time: created });
+        jobs.put_history(
+            &job_id,
+            &HistoryEvent { seq, version: 1, level, topic, message, failure: None, time: created },
+        );
     }
     let mut executions = stores.executions.change();
     executions.put_execution(&ExecutionRecord {

@@ -143,6 +143,7 @@ impl Case {
         self.seq += 1;
         let event = HistoryEvent {
             seq: self.seq,
+            version: 1,
             level: Level::Execution {
                 id: self.execution.id.clone(),
                 previous: Some(ExecutionState::BidAccepted),

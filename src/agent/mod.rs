@@ -1,6 +1,7 @@
 //! The one place that builds a node from its settings, starts it, and stops it in order.
 
 mod deletions;
+mod desk;
 pub mod first_boot;
 mod forget;
 mod identity;
@@ -34,9 +35,10 @@ use crate::compute::{self, Compute};
 use crate::config::{Loaded, Resolved, Settings, StorePlace, resolve};
 use crate::gate::{Tls, TlsError};
 use crate::logs::Readers;
+use crate::model::backoff::STEADY;
 use crate::model::message::FromCompute;
-use crate::model::{Board, ClockNote, Deletion, ExecutionRecord, JobSpec, NodeId, Recognised};
-use crate::orchestrator::handle::{Command, CoreError, NodeHandle, Submitted};
+use crate::model::{Board, ClockNote, Deletion, ExecutionRecord, NodeId, Recognised};
+use crate::orchestrator::handle::NodeHandle;
 use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
@@ -47,15 +49,13 @@ use crate::sys::{
     StatVfs, SystemTimes, device_tree,
 };
 
+use self::desk::{Desk, obey};
 use self::forget::{Databases, Forget};
 pub use self::identity::{Identity, IdentityError};
 use self::lock::DataDirLock;
 use self::news::News;
 use self::starts::Start;
 use self::stop::{Signals, Stopping};
-
-/// How long the store's thread may take to answer before the node is not ready. A commit on a worn card takes seconds.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much later than [`StoreSettings::flush_after`] the word of a deletion may have been on its way into a history.
 const LATE_WORDS: Duration = Duration::from_secs(60);
@@ -431,6 +431,7 @@ impl Node {
             clock: Arc::clone(&self.clock),
             defaults: offer::job_defaults(settings, &self.resolved),
             link: Box::new(move |message| link.handle(message)),
+            steady: STEADY,
         });
         (compute, orchestrator)
     }
@@ -462,58 +463,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// Who carries out commands.
-#[derive(Clone)]
-struct Desk {
-    orchestrator: Orchestrator,
-    compute: Compute,
-    shelf: Arc<Shelf>,
-    packer: Packer,
-    news: News,
-}
-
-impl Desk {
-    /// Takes a job, unless the disk takes no new work, also when what may go has gone.
-    async fn submit(&self, spec: JobSpec) -> Result<Submitted, CoreError> {
-        let mut report = self.shelf.look_at_disk();
-        if report.state.evicts() {
-            let shelf = Arc::clone(&self.shelf);
-            // If that fails, the next look says so.
-            let _ = self.packer.run(move || shelf.relieve().map(drop)).await;
-            report = self.shelf.look_at_disk();
-        }
-        if !report.state.takes_work() {
-            return Err(CoreError::Disk(report));
-        }
-        self.orchestrator.submit(spec).await
-    }
-}
-
-/// Carries out what other threads ask for, each command on its own so that none waits for another's commit.
-async fn obey(desk: Desk, mut commands: mpsc::Receiver<Command>) {
-    while let Some(command) = commands.recv().await {
-        let desk = desk.clone();
-        tokio::task::spawn_local(async move {
-            // Whoever asked may have gone away; the command counts all the same.
-            match command {
-                Command::Submit(spec, answer) => drop(answer.send(desk.submit(*spec).await)),
-                Command::Stop(id, reason, answer) => {
-                    drop(answer.send(desk.orchestrator.stop(&id, &reason).await));
-                    desk.news.tell();
-                }
-                Command::Load(answer) => drop(answer.send(desk.compute.load())),
-                Command::Check(answer) => drop(answer.send(check(&desk.compute).await)),
-            }
-        });
-    }
-}
-
-/// Whether the store's thread answers.
-async fn check(compute: &Compute) -> Result<(), CoreError> {
-    let answered = tokio::time::timeout(STORE_PATIENCE, compute.ping_store()).await;
-    Ok(answered.unwrap_or(Err(StoreError::Silent { after: STORE_PATIENCE }))?)
 }
 
 /// Where archives are kept. A ledger in memory begins empty, and what a ledger does not list is swept: it gets a

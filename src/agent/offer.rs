@@ -97,7 +97,13 @@ pub(super) fn job_defaults(settings: &Settings, resolved: &Resolved) -> Box<dyn 
         if job.priority == 0 {
             job.priority = own.priority;
         }
+        let ends = job.job_type.runs_to_completion();
         let task = &mut job.task;
+        // What runs for ever has neither a result nor a limit unless it says so.
+        if !ends {
+            task.resources = filled(&task.resources, resolved.defaults(job.job_type));
+            return;
+        }
         if task.publisher.as_ref().is_none_or(|p| p.kind.trim().is_empty()) {
             task.publisher =
                 own.publisher.clone().map(|kind| SpecConfig { kind, params: serde_json::Map::new() });

@@ -4,13 +4,15 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{self, App, Bases, Handlers, Hosts, Links, NodeError, NodeLoad, ResultUrls, UrlSettings};
+use crate::api::{
+    self, App, Bases, Handlers, Hosts, Links, Names, NodeError, NodeLoad, ResultUrls, UrlSettings,
+};
 use crate::compute::bid::Offer;
 use crate::config::{Host, Settings};
 use crate::gate::{self, Gate, GateSettings, InnerAddress, Limits, Parcels, Site, Token};
 use crate::logs::Logs;
 use crate::model::{EvaluationId, JobId, JobSpec};
-use crate::orchestrator::handle::{CoreError, NodeHandle};
+use crate::orchestrator::handle::{CoreError, NodeHandle, Renewal, Submitted, Why};
 use crate::wire::NodeFacts;
 
 use super::reload::Reload;
@@ -69,6 +71,7 @@ pub(super) async fn start(
         facts: facts(node, offer),
         urls: urls(settings, node, addresses.results),
         hosts: hosts(settings, node),
+        names: Names::default(),
         token: token.clone(),
         parcels: parcels.clone(),
         started: node.clock.now(),
@@ -169,7 +172,21 @@ struct Core(NodeHandle);
 impl api::Node for Core {
     fn submit(&self, spec: JobSpec) -> Result<api::Submitted, NodeError> {
         let taken = self.0.submit(spec)?;
-        Ok(api::Submitted { job_id: taken.job_id, evaluation_id: taken.evaluation_id })
+        Ok(submitted(taken))
+    }
+
+    fn update(&self, id: &JobId, spec: JobSpec, force: bool) -> Result<api::Submitted, NodeError> {
+        let why = Why::Update { force };
+        Ok(submitted(self.0.renew(Renewal { id: id.clone(), spec, why })?))
+    }
+
+    fn rerun(&self, id: &JobId, spec: JobSpec, reason: &str) -> Result<api::Submitted, NodeError> {
+        let why = Why::Rerun { reason: reason.to_owned() };
+        Ok(submitted(self.0.renew(Renewal { id: id.clone(), spec, why })?))
+    }
+
+    fn complete(&self, spec: JobSpec) -> Result<JobSpec, NodeError> {
+        Ok(self.0.complete(spec)?)
     }
 
     fn stop(&self, id: &JobId, reason: &str) -> Result<EvaluationId, NodeError> {
@@ -187,12 +204,18 @@ impl api::Node for Core {
     }
 }
 
+fn submitted(taken: Submitted) -> api::Submitted {
+    let Submitted { job_id, version, evaluation_id } = taken;
+    api::Submitted { job_id, version, evaluation_id }
+}
+
 impl From<CoreError> for NodeError {
     fn from(error: CoreError) -> Self {
         match error {
             CoreError::Invalid(problems) => Self::Invalid(problems),
             CoreError::NotFound(what) => Self::NotFound(what),
             CoreError::Conflict(illegal) => Self::Conflict(illegal.to_string()),
+            CoreError::Unchanged { .. } => Self::Unchanged(error.to_string()),
             CoreError::TooManyJobs { .. } => Self::TooMany(error.to_string()),
             CoreError::Disk(report) => Self::Disk(report),
             CoreError::Store(error) => Self::Store(error),

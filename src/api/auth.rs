@@ -71,11 +71,16 @@ fn given_token(ask: &Ask) -> Result<Option<String>, ApiError> {
 
 /// The text field of that name, compared without case.
 pub fn text(tree: &Tree, name: &str) -> Option<String> {
-    let Tree::Map(map) = tree else { return None };
-    match map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
-        Some((_, Tree::Str(text))) => Some(text.clone()),
+    match field(tree, name) {
+        Some(Tree::Str(text)) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// The field of that name, compared without case.
+pub fn field<'a>(tree: &'a Tree, name: &str) -> Option<&'a Tree> {
+    let Tree::Map(map) = tree else { return None };
+    map.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// `GET agent/authconfig`: no single sign-on.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use crate::model::{ExecutionId, ExecutionRow, ExecutionState, JobRecord, JobSpec};
-use crate::wire::{ApiError, Dialect, ExecutionParts, ExecutionView, ResultView};
+use crate::wire::{ApiError, Code, Dialect, ExecutionParts, ExecutionView, ResultView};
 
-use super::App;
 use super::ask::{Ask, Reply};
 use super::jobs::find;
 use super::page::{PAGE_MAX, PageText, Place};
+use super::versions::Asked;
+use super::{App, versions};
 
 const CREATED: [&str; 2] = ["create_time", "created_at"];
 const MODIFIED: [&str; 2] = ["modify_time", "modified_at"];
@@ -46,7 +47,9 @@ fn fill(
     spec: &JobSpec,
     place: &Place,
 ) -> Result<(PageText, String), ApiError> {
+    let versions = Asked::of(ask, record)?;
     let mut rows = app.jobs.executions(&record.id)?;
+    rows.retain(|row| versions.has(row.job_version));
     let replaced: HashMap<ExecutionId, ExecutionId> =
         rows.iter().filter_map(|row| Some((row.previous.clone()?, row.id.clone()))).collect();
     sort(&mut rows, place);
@@ -90,7 +93,7 @@ fn sort(rows: &mut [ExecutionRow], place: &Place) {
 
 /// Where the result of an execution can be fetched, if it can be.
 fn result(app: &App, ask: &Ask, row: &ExecutionRow) -> Result<Option<ResultView>, ApiError> {
-    if row.state != ExecutionState::Completed {
+    if row.state != ExecutionState::Completed && !row.published {
         return Ok(None);
     }
     let entry = app.executions.result(&row.id)?.filter(crate::model::ResultEntry::is_stored);
@@ -100,12 +103,20 @@ fn result(app: &App, ask: &Ask, row: &ExecutionRow) -> Result<Option<ResultView>
     }))
 }
 
-/// `GET jobs/{id}/results`: one item for each result that is still there.
+/// `GET jobs/{id}/results`: one item for each result that is still there. What runs for ever has none, as upstream has
+/// it: what one of its executions published is shown with the execution.
 pub fn results(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
-    let (record, _) = find(app, ask, id)?;
+    let (record, spec) = versions::asked(app, ask, find(app, ask, id)?)?;
+    if !spec.job_type.runs_to_completion() {
+        let message = format!("a {} job runs for ever and has no results", spec.job_type.as_str());
+        return Err(ApiError::new(Code::BadRequest, message)
+            .component("Orchestrator")
+            .hint("'codling job executions' shows what its executions left"));
+    }
+    let versions = Asked::of(ask, &record)?;
     let mut page = PageText::new("Items");
-    for row in app.jobs.executions(&record.id)? {
-        if let Some(result) = result(app, ask, &row)? {
+    for row in app.jobs.executions(&record.id)?.iter().filter(|row| versions.has(row.job_version)) {
+        if let Some(result) = result(app, ask, row)? {
             page.push(&result)?;
         }
     }

@@ -6,6 +6,7 @@ use crate::wire::{ApiError, HistoryView};
 use super::App;
 use super::ask::{Ask, Reply, bad};
 use super::page::{PAGE_MAX, PageText, Place};
+use super::versions::Asked;
 
 /// Events read from the store at a time.
 const CHUNK: usize = 64;
@@ -16,10 +17,11 @@ struct Filter {
     executions: bool,
     since: Timestamp,
     execution: Option<String>,
+    versions: Asked,
 }
 
 impl Filter {
-    fn of(ask: &Ask) -> Result<Self, ApiError> {
+    fn of(ask: &Ask, record: &JobRecord) -> Result<Self, ApiError> {
         let (jobs, executions) = match ask.query.get("event_type") {
             None | Some("all") => (true, true),
             Some("job") => (true, false),
@@ -34,7 +36,8 @@ impl Filter {
             },
         };
         let execution = ask.query.get("execution_id").map(str::to_owned);
-        Ok(Self { jobs, executions, since: Timestamp(since), execution })
+        let versions = Asked::of(ask, record)?;
+        Ok(Self { jobs, executions, since: Timestamp(since), execution, versions })
     }
 
     fn takes(&self, event: &HistoryEvent) -> bool {
@@ -42,7 +45,7 @@ impl Filter {
             Level::Job { .. } => self.jobs && self.execution.is_none(),
             Level::Execution { id, .. } => self.executions && self.of_execution(id),
         };
-        level && event.time >= self.since
+        level && event.time >= self.since && self.versions.has(event.version)
     }
 
     fn of_execution(&self, id: &ExecutionId) -> bool {
@@ -53,13 +56,13 @@ impl Filter {
 /// `GET jobs/{id}/history`. There is a next page until the job (or the execution asked for) has ended and all of its
 /// events were given out: 1.9's `job run` stops asking when there is none.
 pub fn get(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
-    let filter = Filter::of(ask)?;
+    // The state first: if the job had ended by then, its last event was there, too.
+    let (record, _) = super::jobs::find(app, ask, id)?;
+    let filter = Filter::of(ask, &record)?;
     let place = Place::of(ask, &["history"]).or_else(|error| {
         // Orders are ignored here; everything else is not.
         if ask.query.get("order_by").is_some() { default_place(ask) } else { Err(error) }
     })?;
-    // The state first: if the job had ended by then, its last event was there, too.
-    let (record, _) = super::jobs::find(app, ask, id)?;
     let ended = ended(app, &record, &filter)?;
     let (page, last, more) = fill(app, ask, &record, &filter, place.offset, place.count())?;
     let token = if ended && !more { String::new() } else { place.token(last) };
@@ -73,7 +76,8 @@ fn default_place(ask: &Ask) -> Result<Place, ApiError> {
 
 /// As much of the history as fits into an answer, for `include=history`.
 pub fn all(app: &App, ask: &Ask, record: &JobRecord) -> Result<Vec<u8>, ApiError> {
-    let filter = Filter { jobs: true, executions: true, since: Timestamp(0), execution: None };
+    let versions = Asked::of(ask, record)?;
+    let filter = Filter { jobs: true, executions: true, since: Timestamp(0), execution: None, versions };
     let limit = usize::try_from(PAGE_MAX).unwrap_or(usize::MAX);
     let (page, last, more) = fill(app, ask, record, &filter, 0, limit)?;
     let place = Place { order: "history".into(), reverse: false, limit: PAGE_MAX, offset: 0 };
@@ -102,7 +106,7 @@ fn fill(
                 return Ok((page, last, true));
             }
             let (job, node) = (record.id.as_str(), app.facts.id.as_str());
-            page.push(&HistoryView::of(event, job, node, record.version, ask.dialect()))?;
+            page.push(&HistoryView::of(event, job, node, ask.dialect()))?;
             last = event.seq;
         }
         if events.len() < CHUNK {
@@ -113,10 +117,14 @@ fn fill(
 
 /// Whether nothing more will happen to what is asked for.
 fn ended(app: &App, record: &JobRecord, filter: &Filter) -> Result<bool, ApiError> {
-    if record.state.is_terminal() || filter.execution.is_none() {
+    // A version that another has taken the place of ends with its executions.
+    let replaced = !filter.versions.has(record.version);
+    if !replaced && (record.state.is_terminal() || filter.execution.is_none()) {
         return Ok(record.state.is_terminal());
     }
     let rows = app.jobs.executions(&record.id)?;
-    let mut wanted = rows.iter().filter(|row| filter.of_execution(&row.id)).peekable();
-    Ok(wanted.peek().is_some() && wanted.all(|row| row.state.is_terminal()))
+    let wanted =
+        rows.iter().filter(|row| filter.versions.has(row.job_version) && filter.of_execution(&row.id));
+    let mut wanted = wanted.peekable();
+    Ok((replaced || wanted.peek().is_some()) && wanted.all(|row| row.state.is_terminal()))
 }

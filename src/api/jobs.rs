@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::model::{JobRecord, JobSpec, JobState};
 use crate::store::{Found, ListOrder, ListQuery};
 use crate::wire::answers::{StopAnswer, SubmitAnswer};
-use crate::wire::{ApiError, Code, JobView, Reading, read_job};
+use crate::wire::{ApiError, Code, Dialect, JobView, Reading, Tree, read_job};
 
 use super::ask::{Ask, Reply};
 use super::page::{PageText, Place};
 use super::selectors::Selector;
-use super::{App, auth, executions, history};
+use super::{App, auth, executions, history, versions};
 
 /// Warnings in one answer.
 const WARNINGS: usize = 50;
@@ -21,15 +21,25 @@ pub fn submit(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let read = read_job(&tree, Reading::body(ask.dialect())).map_err(|problems| {
         ApiError::new(Code::ValidationError, problems.to_string()).component("Orchestrator")
     })?;
+    let force = matches!(auth::field(&tree, "Force"), Some(Tree::Bool(true)));
     drop(tree);
-    let submitted = app.node.submit(read.spec)?;
-    let mut warnings = read.warnings;
-    warnings.truncate(WARNINGS);
+    // For clients before 1.5 names are not unique: each submission is a job of its own.
+    let submitted = if ask.dialect() == Dialect::B && !read.spec.name.is_empty() {
+        versions::submit(app, read.spec, force)?
+    } else {
+        app.node.submit(read.spec)?
+    };
     Ok(Reply::json(&SubmitAnswer {
         job_id: submitted.job_id.to_string(),
         evaluation_id: submitted.evaluation_id.to_string(),
-        warnings,
+        warnings: warnings(read.warnings),
     }))
+}
+
+/// As many warnings as fit an answer.
+pub fn warnings(mut all: Vec<String>) -> Vec<String> {
+    all.truncate(WARNINGS);
+    all
 }
 
 /// `GET jobs`.
@@ -71,11 +81,13 @@ pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
 
 /// `GET jobs/{id}`.
 pub fn get(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
-    let (record, spec) = find(app, ask, id)?;
+    let present = find(app, ask, id)?;
+    let record = present.0.clone();
+    let (shown, spec) = versions::asked(app, ask, present)?;
     let include = ask.query.get("include").unwrap_or_default();
     let wants = |word: &str| include.split(',').any(|w| w.trim().eq_ignore_ascii_case(word));
     let mut text = b"{\"Job\":".to_vec();
-    serde_json::to_writer(&mut text, &JobView::of(&spec, &record, ask.dialect()))
+    serde_json::to_writer(&mut text, &JobView::of(&spec, &shown, ask.dialect()))
         .map_err(|error| ApiError::new(Code::InternalError, format!("the job cannot be encoded: {error}")))?;
     if wants("history") {
         text.extend_from_slice(b",\"History\":");
@@ -87,14 +99,6 @@ pub fn get(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
     }
     text.push(b'}');
     Ok(Reply::text(text))
-}
-
-/// `GET jobs/{id}/versions`: the one there is.
-pub fn versions(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
-    let (record, spec) = find(app, ask, id)?;
-    let mut page = PageText::new("Items");
-    page.push(&JobView::of(&spec, &record, ask.dialect()))?;
-    Ok(page.reply(""))
 }
 
 /// `DELETE jobs/{id}`. The reason is in the body, or, from the Python client, in the query (`None` if it has none).

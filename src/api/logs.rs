@@ -14,14 +14,15 @@ pub fn follow(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
     let query = &ask.query;
     let (follow, tail) = (query.flag("follow")?, query.flag("tail")?);
     let all = query.flag("all_job_versions")?;
-    let version = query.number("job_version")?.filter(|_| !all).map(u64::from);
+    let version = query.number("job_version")?.map(u64::from);
     let wanted = match find(app, ask, id) {
         Ok((record, _)) => Ok(Wanted {
-            job: record.id,
             execution: query.get("execution_id").map(str::to_owned),
-            version,
+            // The present version, unless another is asked for: a job that was run again does not tell of before.
+            version: (!all).then(|| version.unwrap_or(record.version)),
             follow,
             tail,
+            job: record.id,
         }),
         Err(error) if error.status < 500 => Err(error.message),
         Err(error) => return Err(error),

@@ -26,6 +26,7 @@ mod routes;
 mod selectors;
 mod serve;
 mod urls;
+mod versions;
 
 use std::sync::Arc;
 
@@ -47,12 +48,15 @@ pub use links::Links;
 pub use routes::{API, RESULTS, handle, rules_of_api, rules_of_results};
 pub use serve::Handlers;
 pub use urls::{ResultUrls, UrlSettings};
+pub use versions::Names;
 
 /// A job that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
     /// Its id.
     pub job_id: JobId,
+    /// Its version.
+    pub version: u64,
     /// What clients echo.
     pub evaluation_id: EvaluationId,
 }
@@ -80,6 +84,9 @@ pub enum NodeError {
     /// It is in a state in which this cannot be done.
     #[error("{0}")]
     Conflict(String),
+    /// An update that changes nothing.
+    #[error("{0}")]
+    Unchanged(String),
     /// Too much is active already.
     #[error("{0}")]
     TooMany(String),
@@ -105,6 +112,11 @@ impl From<NodeError> for ApiError {
             NodeError::Invalid(_) => Code::ValidationError,
             NodeError::NotFound(_) => Code::NotFound,
             NodeError::Conflict(_) => Code::Conflict,
+            NodeError::Unchanged(_) => {
+                return Self::new(Code::BadRequest, error.to_string()).component("Orchestrator").hint(
+                    "send it with Force (--force) for a new version all the same, or run the job again (job rerun)",
+                );
+            }
             NodeError::TooMany(_) => Code::ResourceExhausted,
             NodeError::Unavailable(_) => Code::ServiceUnavailable,
             NodeError::Internal(_) => Code::InternalError,
@@ -120,6 +132,24 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// See [`NodeError`].
     fn submit(&self, spec: JobSpec) -> Result<Submitted, NodeError>;
+
+    /// Makes this the next version of a job; when this returns, it is on disk.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    fn update(&self, id: &JobId, spec: JobSpec, force: bool) -> Result<Submitted, NodeError>;
+
+    /// Runs a job once more, with this body, as its next version; when this returns, that is on disk.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    fn rerun(&self, id: &JobId, spec: JobSpec, reason: &str) -> Result<Submitted, NodeError>;
+
+    /// The job as it would be stored: with everything filled in.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    fn complete(&self, spec: JobSpec) -> Result<JobSpec, NodeError>;
 
     /// Stops a job for good.
     ///
@@ -164,6 +194,8 @@ pub struct App {
     pub token: Option<Token>,
     /// The names that it answers to if it has none.
     pub hosts: Hosts,
+    /// Whose turn it is to submit under a name.
+    pub names: Names,
     /// Where files are put for the gate to send.
     pub parcels: Parcels,
     /// When the node started.

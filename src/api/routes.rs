@@ -4,7 +4,7 @@ use crate::gate::{Rule, SITE_FIELD};
 use crate::wire::{ApiError, Code};
 
 use super::ask::{Ask, Reply};
-use super::{App, archives, auth, executions, health, history, jobs, logs, node, results};
+use super::{App, archives, auth, executions, health, history, jobs, logs, node, results, versions};
 
 /// The API's site.
 pub const API: &str = "api";
@@ -130,7 +130,7 @@ fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
             _ => jobs::submit(app, ask),
         }),
         // A job may be called `diff`: only PUT means the other thing.
-        ["diff"] if ask.method == "PUT" => Err(missing("comparing jobs")),
+        ["diff"] if ask.method == "PUT" => versions::compare(app, ask),
         [id] => only(ask, "GET, HEAD, DELETE", |method| match method {
             "GET" => jobs::get(app, ask, id),
             _ => jobs::stop(app, ask, id),
@@ -138,8 +138,8 @@ fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
         [id, "history"] => only(ask, "GET, HEAD", |_| history::get(app, ask, id)),
         [id, "executions"] => only(ask, "GET, HEAD", |_| executions::get(app, ask, id)),
         [id, "results"] => only(ask, "GET, HEAD", |_| executions::results(app, ask, id)),
-        [id, "versions"] => only(ask, "GET, HEAD", |_| jobs::versions(app, ask, id)),
-        [_, "rerun"] => only(ask, "PUT", |_| Err(missing("running a job again"))),
+        [id, "versions"] => only(ask, "GET, HEAD", |_| versions::list(app, ask, id)),
+        [id, "rerun"] => only(ask, "PUT", |_| versions::rerun(app, ask, id)),
         [id, "logs"] => only(ask, "GET, HEAD", |_| logs::follow(app, ask, id)),
         _ => Err(unknown(ask)),
     }
@@ -180,10 +180,6 @@ fn only(
 fn unknown(ask: &Ask) -> ApiError {
     let path: String = ask.path.chars().take(200).collect();
     ApiError::new(Code::NotFound, format!("there is nothing at {path}"))
-}
-
-fn missing(what: &str) -> ApiError {
-    ApiError::new(Code::NotImplemented, format!("{what} is not offered by this node"))
 }
 
 #[cfg(test)]

@@ -38,13 +38,6 @@ impl Offer {
     /// Why not, and what to change.
     pub fn decide(&self, job: &JobSpec) -> Result<Resources, Failure> {
         let task = &job.task;
-        if !job.job_type.runs_to_completion() {
-            let word = job.job_type.as_str();
-            return Err(unsupported(
-                format!("this node does not run {word} jobs"),
-                "submit it as batch or ops",
-            ));
-        }
         listed("engine", &task.engine.kind, &self.engines)?;
         if let Some(publisher) =
             task.publisher.as_ref().filter(|p| !p.is("noop") && !p.kind.trim().is_empty())
@@ -173,6 +166,13 @@ mod tests {
     #[test]
     fn says_yes_with_what_to_reserve() {
         assert_eq!(offer().decide(&job()).unwrap(), offer().defaults);
+        // What runs for ever is not measured by the limit of what ends.
+        let limited = Offer { timeout_max: Duration::from_secs(1), ..offer() };
+        for job_type in [JobType::Service, JobType::Daemon] {
+            let mut job = JobSpec { job_type, ..job() };
+            job.task.timeouts.total = Duration::from_secs(100);
+            assert_eq!(limited.decide(&job).unwrap(), offer().defaults);
+        }
     }
 
     #[test]
@@ -188,7 +188,6 @@ mod tests {
             &|j| j.task.publisher = Some(SpecConfig { kind: "s3".into(), params: serde_json::Map::new() }),
             "publisher 's3'",
         );
-        with(&|j| j.job_type = JobType::Service, "service jobs");
         with(&|j| j.task.resources.memory = Some(Bytes::gib(1)), "1.0 GiB of memory");
         with(&|j| j.task.resources.gpu = Some(1), "of GPU");
         with(

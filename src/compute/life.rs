@@ -64,7 +64,7 @@ pub(super) async fn live(
         reported: false,
     };
     let spec = order.spec.clone();
-    let started = match begin(compute, &mut record, &interrupt).await {
+    let started = match begin(compute, &mut record, &spec, &interrupt).await {
         Ok(started) => started,
         Err(failure) => {
             let failure = stop_reason(compute, &record, &spec, &interrupt).unwrap_or(failure);
@@ -141,10 +141,12 @@ async fn run(compute: &Compute, spec: &JobSpec, work: Work, interrupt: &Interrup
     answer.unwrap_or_else(|_| failed("the execution's thread ended without an answer".into()))
 }
 
-/// How long the execution may take: what the job says, else the node's maximum; zero is no limit.
+/// How long the execution may take: what the job says, else the node's maximum; zero is no limit. What is to run for
+/// ever has none.
 fn time_limit(compute: &Compute, spec: &JobSpec) -> Duration {
     let own = execution_timeout(spec);
-    if own.is_zero() { compute.parts.offer.timeout_max } else { own }
+    let bounded = own.is_zero() && spec.job_type.runs_to_completion();
+    if bounded { compute.parts.offer.timeout_max } else { own }
 }
 
 /// The failure that an interruption stands for.
@@ -274,10 +276,13 @@ async fn publishing(
 async fn begin(
     compute: &Compute,
     record: &mut ExecutionRecord,
+    spec: &JobSpec,
     interrupt: &Interrupt,
 ) -> Result<Started, Failure> {
     let started = Started::new(compute, record);
-    if compute.is_wary() || record.restarts > 0 {
+    // What runs for ever is not given up: that it ended before says nothing about the node.
+    let was_cut_off = record.restarts > 0 && spec.job_type.runs_to_completion();
+    if compute.is_wary() || was_cut_off {
         advance(compute, record, ExecutionEvent::Start, None, interrupt).await?;
         started.tell();
         return Ok(started);

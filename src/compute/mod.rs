@@ -86,6 +86,8 @@ struct Running {
     needs: Resources,
     /// Why it is being stopped, if it is.
     stop_reason: Option<String>,
+    /// It will not end by itself.
+    for_ever: bool,
 }
 
 /// A bid that was made, or an accepted execution that waits for room.
@@ -181,12 +183,18 @@ impl Compute {
             }
             ToCompute::Cancel { id, reason } => self.cancel(&id, &reason),
             ToCompute::Acknowledged(id) => self.acknowledged(&id),
+            ToCompute::Forget(id) => self.forget(&id),
         }
     }
 
-    /// Starts nothing any more; what is at work goes on.
+    /// Starts nothing any more; what is at work goes on, unless it would do so for ever: the next start goes on with
+    /// that.
     pub fn drain(&self) {
-        self.state.borrow_mut().draining = true;
+        let mut state = self.state.borrow_mut();
+        state.draining = true;
+        for running in state.running.values().filter(|running| running.for_ever) {
+            running.interrupt.raise(Cause::Shutdown);
+        }
     }
 
     /// The node went down while there was work: until [`Compute::trust`] no run begins before it is on the disk.
@@ -259,6 +267,11 @@ impl Compute {
         if self.state.borrow().silent {
             return;
         }
+        // What a stop cut off is settled by the next start, also where the rest is still given time.
+        let cut_off = matches!(&report, FromCompute::ComputeError { failure, .. } if failure.code == FailureCode::NodeRestart);
+        if cut_off && self.state.borrow().draining {
+            return;
+        }
         // No receiver: the node is stopping, and the store holds the state.
         let _ = self.parts.reports.send(report);
     }
@@ -318,20 +331,23 @@ impl Compute {
     }
 
     fn accept(&self, id: &ExecutionId) {
-        let (pause, restarts) = {
+        let (pause, restarts, ends) = {
             let mut state = self.state.borrow_mut();
             let Some(entry) = state.waiting.get_mut(id).filter(|w| !w.accepted) else { return };
             entry.accepted = true;
-            (pause_after(entry.order.restarts, self.parts.restart_pause), entry.order.restarts)
+            let Order { restarts, spec, .. } = &entry.order;
+            (pause_after(*restarts, self.parts.restart_pause), *restarts, spec.job_type.runs_to_completion())
         };
         if pause.is_zero() {
             return self.enqueue(id);
         }
         // How often it was cut off is on disk; the pause begins anew should the node restart meanwhile.
-        let reason = format!(
-            "restarts of the node have cut it off {restarts} times: it is run again in {}",
-            humantime::format_duration(pause)
-        );
+        let pause_text = humantime::format_duration(pause);
+        let reason = if ends {
+            format!("restarts of the node have cut it off {restarts} times: it is run again in {pause_text}")
+        } else {
+            format!("it has ended {restarts} times in a row: it is run again in {pause_text}")
+        };
         self.report(FromCompute::Queued { id: id.clone(), reason });
         let (this, id) = (self.clone(), id.clone());
         tokio::task::spawn_local(async move {
@@ -400,6 +416,20 @@ impl Compute {
         }
     }
 
+    /// The record of an execution that has ended goes: durably, before the orchestrator loses sight of it.
+    fn forget(&self, id: &ExecutionId) {
+        let ended = self.parts.store.get(id).map(|record| record.is_some_and(|r| r.state.is_terminal()));
+        match ended {
+            Ok(true) => {
+                let mut change = self.parts.store.change();
+                change.delete_execution(id);
+                drop(self.parts.store.write_internal(change));
+            }
+            Ok(false) => {}
+            Err(error) => log::warn!("execution {id}: its record stays, the store cannot be read: {error}"),
+        }
+    }
+
     fn acknowledged(&self, id: &ExecutionId) {
         if !self.parts.outbox {
             return;
@@ -433,7 +463,9 @@ impl Compute {
                 let Some(Waiting { order, needs, .. }) = state.waiting.remove(&id) else { continue };
                 let interrupt = Interrupt::new();
                 state.used = state.used.plus(&needs);
-                state.running.insert(id, Running { interrupt: interrupt.clone(), needs, stop_reason: None });
+                let for_ever = !order.spec.job_type.runs_to_completion();
+                let running = Running { interrupt: interrupt.clone(), needs, stop_reason: None, for_ever };
+                state.running.insert(id, running);
                 (order, interrupt, needs)
             };
             let this = self.clone();

@@ -77,7 +77,7 @@ impl Compute {
         {
             let mut state = self.state.borrow_mut();
             state.used = state.used.plus(&needs);
-            let running = Running { interrupt: interrupt.clone(), needs, stop_reason: None };
+            let running = Running { interrupt: interrupt.clone(), needs, stop_reason: None, for_ever: false };
             state.running.insert(record.id.clone(), running);
         }
         let this = self.clone();

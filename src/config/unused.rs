@@ -13,7 +13,8 @@ const NO_DOCKER: &str = "there is no Docker engine";
 const NO_IPFS: &str = "there is no IPFS";
 const NO_S3: &str = "there is no S3 publisher";
 const NO_WEB: &str = "there is no web page";
-const NO_FOREVER: &str = "only batch and ops jobs are run";
+const NO_FOREVER: &str =
+    "service jobs take the defaults of JobDefaults.Batch, daemon jobs those of JobDefaults.Ops";
 const OWN_TOKEN: &str = "the API is protected by API.Auth.Token alone";
 const CLIENT: &str =
     "commands find their node by --api-host and --api-port, or BACALHAU_API_HOST and BACALHAU_API_PORT";

@@ -1,12 +1,15 @@
-//! How long to wait before something is run again that went down with the node.
+//! How long to wait before something is run again that went down with the node, or that ended and is to run for ever.
 
 use std::time::Duration;
 
 /// Longest pause.
 pub const LONGEST: Duration = Duration::from_secs(300);
 
-/// The pause after so many times that it was cut off: none after the first, which may have been a power cut, then
-/// `first`, and twice as long each time. `first` of zero is no pause at all.
+/// A run this long counts as a success: what ends after it is run again at once, as after its first end.
+pub const STEADY: Duration = Duration::from_secs(600);
+
+/// The pause after so many times in a row: none after the first, which may have been a power cut, then `first`, and
+/// twice as long each time. `first` of zero is no pause at all.
 #[must_use]
 pub fn pause_after(times: u32, first: Duration) -> Duration {
     match times {

@@ -72,7 +72,8 @@ pub struct ExecutionRow {
     pub job_version: u64,
     /// Which of the job's `Count` this is.
     pub partition: u32,
-    /// How many executions of this partition a restart has cut off before this one.
+    /// How many executions of this partition a restart has cut off before this one; of a job that runs for ever, how
+    /// many have ended in a row.
     #[serde(default)]
     pub restarts: u32,
     /// The execution that this one replaces.

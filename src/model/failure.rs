@@ -26,6 +26,8 @@ pub enum FailureCode {
     DiskFull,
     /// The guest trapped.
     Trap,
+    /// The program ended although it is to run for ever.
+    Exited,
     /// Somebody stopped it.
     Cancelled,
     /// The node restarted while it ran.
@@ -52,6 +54,7 @@ impl FailureCode {
             Self::DiskQuota => "disk_quota",
             Self::DiskFull => "disk_full",
             Self::Trap => "trap",
+            Self::Exited => "exited",
             Self::Cancelled => "cancelled",
             Self::NodeRestart => "node_restart",
             Self::ResultTooLarge => "result_too_large",
@@ -65,7 +68,12 @@ impl FailureCode {
     pub const fn retryable(self) -> bool {
         matches!(
             self,
-            Self::NodeRestart | Self::DiskFull | Self::PublishFailed | Self::InputFailed | Self::Internal
+            Self::NodeRestart
+                | Self::Exited
+                | Self::DiskFull
+                | Self::PublishFailed
+                | Self::InputFailed
+                | Self::Internal
         )
     }
 }
@@ -137,6 +145,7 @@ mod tests {
             C::DiskQuota,
             C::DiskFull,
             C::Trap,
+            C::Exited,
             C::Cancelled,
             C::NodeRestart,
             C::ResultTooLarge,

@@ -353,7 +353,7 @@ pub struct JobRecord {
     /// Why it is in that state; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Version of the body, from 1.
+    /// Version of the body, from 1: an update or a re-run makes the next.
     pub version: u64,
     /// Changes so far, from 1.
     pub revision: u64,

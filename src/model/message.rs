@@ -32,6 +32,9 @@ pub enum ToCompute {
     },
     /// The end of this execution has been stored: it need not be reported again.
     Acknowledged(ExecutionId),
+    /// Nobody will ask for this execution, which has ended, any more: its record may go; a result stays as long as
+    /// results do. Only an orchestrator in the same process says this.
+    Forget(ExecutionId),
 }
 
 /// What is to be run.
@@ -47,7 +50,8 @@ pub struct Order {
     pub digest: JobDigest,
     /// Which of the job's `Count` this is.
     pub partition: u32,
-    /// How many executions of this partition a restart has cut off before this one.
+    /// How many executions of this partition a restart has cut off before this one; of a job that runs for ever, how
+    /// many have ended in a row.
     pub restarts: u32,
 }
 

@@ -74,11 +74,15 @@ words!(
         Fail,
         /// A user wants it stopped.
         Stop,
+        /// A new version of it came in under its name.
+        Update,
+        /// A user wants it run again.
+        Rerun,
     }
 );
 
 impl JobState {
-    /// Completed, Failed and Stopped are for ever.
+    /// Completed, Failed and Stopped: nothing follows but a new version.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Stopped)
@@ -99,6 +103,9 @@ impl JobState {
             (Self::Pending | Self::Queued | Self::Running | Self::Failed | Self::Stopped, E::Stop) => {
                 Ok(Self::Stopped)
             }
+            (_, E::Update)
+            // What has not begun is not begun again, as upstream has it (persistence.md section 4).
+            | (Self::Running | Self::Completed | Self::Failed | Self::Stopped, E::Rerun) => Ok(Self::Pending),
             _ => Err(IllegalTransition { machine: "job", state: self.as_str(), event: event.as_str() }),
         }
     }
@@ -245,13 +252,13 @@ mod tests {
     #[test]
     fn every_pair_of_a_job() {
         let table = "
-                      Queue   Start    Complete   Fail    Stop
-            Pending   Queued  Running  Completed  Failed  Stopped
-            Queued    Queued  Running  Completed  Failed  Stopped
-            Running   .       Running  Completed  Failed  Stopped
-            Completed .       .        .          .       .
-            Failed    .       .        .          .       Stopped
-            Stopped   .       .        .          .       Stopped
+                      Queue   Start    Complete   Fail    Stop     Update   Rerun
+            Pending   Queued  Running  Completed  Failed  Stopped  Pending  .
+            Queued    Queued  Running  Completed  Failed  Stopped  Pending  .
+            Running   .       Running  Completed  Failed  Stopped  Pending  Pending
+            Completed .       .        .          .       .        Pending  Pending
+            Failed    .       .        .          .       Stopped  Pending  Pending
+            Stopped   .       .        .          .       Stopped  Pending  Pending
         ";
         check(JobState::ALL, JobEvent::ALL, table, JobState::next);
     }

@@ -15,8 +15,36 @@ const COMMANDS_MAX: usize = 64;
 pub struct Submitted {
     /// Its id.
     pub job_id: JobId,
+    /// Its version.
+    pub version: u64,
     /// What clients echo.
     pub evaluation_id: EvaluationId,
+}
+
+/// The next version of a job that is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Renewal {
+    /// Which job.
+    pub id: JobId,
+    /// What it does from now on.
+    pub spec: JobSpec,
+    /// What for.
+    pub why: Why,
+}
+
+/// Why a job gets another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It came in again under its name.
+    Update {
+        /// Also if nothing is different.
+        force: bool,
+    },
+    /// A user wants it run once more.
+    Rerun {
+        /// What the user says to that; may be empty.
+        reason: String,
+    },
 }
 
 /// Why the core did not do what it was asked.
@@ -32,6 +60,14 @@ pub enum CoreError {
     /// It is in a state in which this cannot be done.
     #[error("{0}")]
     Conflict(#[from] IllegalTransition),
+    /// An update that changes nothing.
+    #[error("no changes: version {version} of job '{name}' is the same")]
+    Unchanged {
+        /// Its name.
+        name: String,
+        /// The version that it has.
+        version: u64,
+    },
     /// Too much is active already.
     #[error("the node has {active} active jobs and takes no more for now; submit it again later")]
     TooManyJobs {
@@ -57,6 +93,10 @@ pub enum CoreError {
 pub enum Command {
     /// Take a job.
     Submit(Box<JobSpec>, oneshot::Sender<Result<Submitted, CoreError>>),
+    /// Give one its next version.
+    Renew(Box<Renewal>, oneshot::Sender<Result<Submitted, CoreError>>),
+    /// Fill in what a job does not say.
+    Complete(Box<JobSpec>, oneshot::Sender<Result<JobSpec, CoreError>>),
     /// Stop one.
     Stop(JobId, String, oneshot::Sender<Result<EvaluationId, CoreError>>),
     /// What are you doing?
@@ -91,6 +131,22 @@ impl NodeHandle {
     /// See [`CoreError`].
     pub fn submit(&self, spec: JobSpec) -> Result<Submitted, CoreError> {
         self.ask(|answer| Command::Submit(Box::new(spec), answer))?
+    }
+
+    /// Gives a job its next version; when this returns, it is on disk.
+    ///
+    /// # Errors
+    /// See [`CoreError`].
+    pub fn renew(&self, renewal: Renewal) -> Result<Submitted, CoreError> {
+        self.ask(|answer| Command::Renew(Box::new(renewal), answer))?
+    }
+
+    /// The job as it would be stored.
+    ///
+    /// # Errors
+    /// See [`CoreError`].
+    pub fn complete(&self, spec: JobSpec) -> Result<JobSpec, CoreError> {
+        self.ask(|answer| Command::Complete(Box::new(spec), answer))?
     }
 
     /// Stops a job for good.

@@ -1,9 +1,11 @@
 //! A job that is not over, as the orchestrator keeps it in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
+use crate::model::history::giving_way;
 use crate::model::message::Order;
 use crate::model::state::{ExecutionEvent, JobEvent};
 use crate::model::{
@@ -12,7 +14,7 @@ use crate::model::{
 };
 use crate::store::JobChange;
 
-use super::HISTORY_MAX;
+use super::{ENDED_KEPT, ENDED_SLACK, FOREVER_HISTORY_MAX, HISTORY_MAX};
 
 /// A clock that stops when it is dropped.
 pub(super) struct Timer(pub AbortHandle);
@@ -27,22 +29,37 @@ impl Drop for Timer {
 pub(super) struct Active {
     pub record: JobRecord,
     pub spec: Arc<JobSpec>,
-    /// Every execution so far; bounded by `Count` and the restarts a job may have.
+    /// Its executions, of all versions that are still known; bounded by `Count` and the restarts that a job may have,
+    /// or by [`ENDED_KEPT`].
     pub rows: Vec<ExecutionRow>,
     /// Number of the last history entry.
     pub seq: u64,
     pub queue_timer: Option<Timer>,
     pub total_timer: Option<Timer>,
+    /// Of executions that run again, until they have run for long enough.
+    pub steady: HashMap<ExecutionId, Timer>,
 }
 
 impl Active {
     pub fn new(record: JobRecord, spec: Arc<JobSpec>) -> Self {
-        Self { record, spec, rows: Vec::new(), seq: 0, queue_timer: None, total_timer: None }
+        let (rows, steady) = (Vec::new(), HashMap::new());
+        Self { record, spec, rows, seq: 0, queue_timer: None, total_timer: None, steady }
+    }
+
+    /// Whether it is a service or a daemon.
+    pub fn runs_for_ever(&self) -> bool {
+        !self.spec.job_type.runs_to_completion()
+    }
+
+    /// The row of an execution, if it is of the version that the job has now: what becomes of an earlier one does not
+    /// matter to the job.
+    pub fn current(&self, id: &ExecutionId) -> Option<&ExecutionRow> {
+        self.rows.iter().find(|row| row.id == *id && row.job_version == self.record.version)
     }
 
     /// What the compute role is to be asked for an execution of this job.
     pub fn order(&self, id: &ExecutionId) -> Option<Order> {
-        let row = self.rows.iter().find(|row| row.id == *id)?;
+        let row = self.current(id).filter(|row| !row.state.is_terminal())?;
         Some(Order {
             id: row.id.clone(),
             job_id: self.record.id.clone(),
@@ -53,7 +70,7 @@ impl Active {
         })
     }
 
-    /// Adds a history entry.
+    /// Adds a history entry. Where there are too many, the oldest but the first give way.
     pub fn note(
         &mut self,
         change: &mut JobChange,
@@ -63,12 +80,16 @@ impl Active {
         failure: Option<&Failure>,
         time: Timestamp,
     ) {
-        if self.seq >= HISTORY_MAX {
-            return;
-        }
+        let version = match &level {
+            Level::Job { .. } => self.record.version,
+            Level::Execution { id, .. } => {
+                self.rows.iter().find(|row| row.id == *id).map_or(self.record.version, |row| row.job_version)
+            }
+        };
         self.seq += 1;
         let event = HistoryEvent {
             seq: self.seq,
+            version,
             level,
             topic,
             message: message.to_owned(),
@@ -76,9 +97,13 @@ impl Active {
             time,
         };
         change.put_history(&self.record.id, &event);
+        let limit = if self.runs_for_ever() { FOREVER_HISTORY_MAX } else { HISTORY_MAX };
+        if let Some(range) = giving_way(self.seq, limit) {
+            change.delete_history(&self.record.id, range);
+        }
     }
 
-    /// Adds an execution for `partition`, in place of `previous` if a restart cut that off.
+    /// Adds an execution for `partition`, in place of `previous` if a restart cut that off, or it ended too soon.
     pub fn add_row(
         &mut self,
         change: &mut JobChange,
@@ -87,7 +112,7 @@ impl Active {
         now: Timestamp,
     ) -> ExecutionId {
         let (previous, restarts) = match previous {
-            Some((id, restarts)) => (Some(id), restarts + 1),
+            Some((id, restarts)) => (Some(id), restarts.saturating_add(1)),
             None => (None, 0),
         };
         let row = ExecutionRow {
@@ -155,6 +180,9 @@ impl Active {
             log::debug!("execution {id}: {illegal}");
             return None;
         }
+        if row.state.is_terminal() {
+            self.steady.remove(id);
+        }
         row.message = if row.state.is_terminal() { note.message.to_owned() } else { String::new() };
         row.desired = match row.state {
             state if state.is_terminal() => DesiredState::Stopped,
@@ -177,10 +205,46 @@ impl Active {
         .collect()
     }
 
-    /// Whether every partition has a completed execution.
+    /// Lets the oldest executions of a job that runs for ever leave, of those that have ended: a few at a time, so that
+    /// not each end costs a commit more. Answers which.
+    pub fn prune(&mut self, change: &mut JobChange) -> Vec<ExecutionId> {
+        let mut ended: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| row.state.is_terminal())
+            .map(|row| (row.created, row.id.clone()))
+            .collect();
+        if !self.runs_for_ever() || ended.len() < ENDED_KEPT + ENDED_SLACK {
+            return Vec::new();
+        }
+        ended.sort_unstable();
+        ended.truncate(ended.len() - ENDED_KEPT);
+        let leaving: Vec<ExecutionId> = ended.into_iter().map(|(_, id)| id).collect();
+        self.leave(change, |row| leaving.contains(&row.id))
+    }
+
+    /// Lets executions leave, of those that have ended. Answers which.
+    pub fn leave(
+        &mut self,
+        change: &mut JobChange,
+        leaves: impl Fn(&ExecutionRow) -> bool,
+    ) -> Vec<ExecutionId> {
+        let gone = self.rows.extract_if(.., |row| row.state.is_terminal() && leaves(row));
+        gone.map(|row| {
+            change.delete_execution(&row);
+            row.id
+        })
+        .collect()
+    }
+
+    /// Whether every partition of this version has a completed execution.
     pub fn all_completed(&self) -> bool {
         let done = |partition| {
-            self.rows.iter().any(|row| row.partition == partition && row.state == ExecutionState::Completed)
+            self.rows.iter().any(|row| {
+                row.partition == partition
+                    && row.job_version == self.record.version
+                    && row.state == ExecutionState::Completed
+            })
         };
         (0..self.spec.count).all(done)
     }

@@ -50,6 +50,7 @@ impl Left {
 /// A job that is to leave.
 struct Leaving {
     record: JobRecord,
+    versions: Vec<JobRecord>,
     rows: Vec<ExecutionRow>,
     by_age: bool,
 }
@@ -188,7 +189,8 @@ impl JobKeeper {
                     return Ok(ControlFlow::Continue(()));
                 }
             }
-            Ok(visit(Leaving { record, rows, by_age }))
+            let versions = self.jobs.versions(&record.id)?;
+            Ok(visit(Leaving { record, versions, rows, by_age }))
         })
     }
 
@@ -224,7 +226,11 @@ impl JobKeeper {
         self.executions.write_internal(change).wait()?;
         let mut change = self.jobs.change();
         for leaving in chunk {
-            change.delete_job(&leaving.record, &leaving.rows);
+            let mut one = self.jobs.change();
+            one.delete_job(&leaving.record, &leaving.versions, &leaving.rows);
+            // It may have been run again meanwhile.
+            one.unless_active(&leaving.record.id);
+            change.append(one);
         }
         self.jobs.write_internal(change).wait()?;
         let by_age = chunk.iter().filter(|leaving| leaving.by_age).count() as u64;

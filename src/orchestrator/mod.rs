@@ -4,10 +4,12 @@
 //! it is answered or acted on: a submission, a stop. What the compute role can say again is written lazily and rides
 //! along with the next durable commit.
 
+mod forever;
 pub mod handle;
 mod job;
 pub mod keep;
 mod recover;
+mod renew;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -20,12 +22,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::model::history::giving_way;
 use crate::model::message::ToCompute;
 use crate::model::state::JobEvent;
 use crate::model::validate::validate;
 use crate::model::{
-    Deletion, EvaluationId, ExecutionId, Failure, HistoryEvent, JobId, JobRecord, JobSpec, JobState, Level,
-    NodeId, Topic,
+    Deletion, EvaluationId, ExecutionId, Failure, HistoryEvent, JobId, JobRecord, JobSpec, JobState, JobType,
+    Level, NodeId, Topic,
 };
 use crate::store::{JobStore, StoreError};
 use crate::sys::Clock;
@@ -39,8 +42,20 @@ pub const ACTIVE_MAX: usize = 10_000;
 /// Sum of the executions of all jobs that are not over.
 pub const EXECUTIONS_MAX: usize = 10_000;
 
-/// Entries of one job's history; the job goes on, its further steps are not written down.
+/// Entries of one job's history: beyond that the oldest but the first [`HEAD`](crate::model::history::HEAD) give way.
 pub const HISTORY_MAX: u64 = 10_000;
+
+/// The same for a job that runs for ever: the end of the story is what people look for, and it never stops growing.
+pub const FOREVER_HISTORY_MAX: u64 = 500;
+
+/// Executions that have ended which a job that runs for ever keeps, over all its partitions.
+pub const ENDED_KEPT: usize = 16;
+
+/// How many more there may be before the oldest leave, all at once.
+pub const ENDED_SLACK: usize = 8;
+
+/// Versions of a job that are known, the present one included. An older one leaves with its executions.
+pub const VERSIONS_MAX: u64 = 16;
 
 /// What the orchestrator role is built from.
 pub struct Parts {
@@ -54,6 +69,8 @@ pub struct Parts {
     pub defaults: Box<dyn Fn(&mut JobSpec)>,
     /// To the compute role.
     pub link: Box<dyn Fn(ToCompute)>,
+    /// What runs for ever has to run for so long that its ends before that do not count any more.
+    pub steady: Duration,
 }
 
 #[derive(Default)]
@@ -99,15 +116,8 @@ impl Orchestrator {
         if self.state.borrow().draining {
             return Err(CoreError::Stopping);
         }
-        (self.parts.defaults)(&mut spec);
-        validate(&spec)?;
-        {
-            let state = self.state.borrow();
-            let executions = state.by_execution.len() + spec.count as usize;
-            if state.active.len() >= ACTIVE_MAX || executions > EXECUTIONS_MAX {
-                return Err(CoreError::TooManyJobs { active: state.active.len() });
-            }
-        }
+        self.complete(&mut spec)?;
+        self.room_for(&spec)?;
         let (digest, body) = spec.encode().map_err(|error| CoreError::Internal(error.to_string()))?;
         let now = self.parts.clock.now();
         let id = JobId::random();
@@ -140,11 +150,56 @@ impl Orchestrator {
             }
             state.active.insert(id.clone(), active);
         }
-        self.start_timers(&id);
-        for execution in &executions {
-            self.ask(&id, execution);
+        self.begin(&id, &executions);
+        Ok(Submitted { job_id: id, version: 1, evaluation_id: EvaluationId::random() })
+    }
+
+    /// Fills in what a job does not say, as it would be stored.
+    ///
+    /// # Errors
+    /// It is not acceptable.
+    pub fn complete(&self, spec: &mut JobSpec) -> Result<(), CoreError> {
+        (self.parts.defaults)(spec);
+        Ok(validate(spec)?)
+    }
+
+    fn room_for(&self, spec: &JobSpec) -> Result<(), CoreError> {
+        let state = self.state.borrow();
+        let executions = state.by_execution.len() + spec.count as usize;
+        if state.active.len() >= ACTIVE_MAX || executions > EXECUTIONS_MAX {
+            return Err(CoreError::TooManyJobs { active: state.active.len() });
         }
-        Ok(Submitted { job_id: id, evaluation_id: EvaluationId::random() })
+        Ok(())
+    }
+
+    /// Has a version of a job begin that is on disk.
+    fn begin(&self, id: &JobId, executions: &[ExecutionId]) {
+        self.start_timers(id);
+        for execution in executions {
+            self.ask(id, execution);
+        }
+        if executions.is_empty() {
+            self.begin_nothing(id);
+        }
+    }
+
+    /// A job of which nothing is wanted: one that ends is done, one that runs for ever waits for its next version.
+    fn begin_nothing(&self, id: &JobId) {
+        let mut change = self.parts.store.change();
+        let now = self.parts.clock.now();
+        {
+            let mut state = self.state.borrow_mut();
+            let Some(active) = state.active.get_mut(id).filter(|active| active.spec.count == 0) else {
+                return;
+            };
+            let event = if active.runs_for_ever() { JobEvent::Start } else { JobEvent::Complete };
+            let message = "no execution is wanted (Count is 0)";
+            if active.advance(&mut change, event, Topic::StateUpdate, message, None, now).is_err() {
+                return;
+            }
+        }
+        self.commit(change);
+        self.retire(id);
     }
 
     /// Stops a job for good. When this returns, that is on disk; its executions end soon after.
@@ -198,11 +253,9 @@ impl Orchestrator {
         record.advance(JobEvent::Stop, reason, now)?;
         let seq = self.parts.store.last_seq(id)? + 1;
         let level = Level::Job { previous: Some(previous), new: record.state };
-        let message = reason.to_owned();
-        change.put_history(
-            id,
-            &HistoryEvent { seq, level, topic: Topic::StateUpdate, message, failure: None, time: now },
-        );
+        let (message, version, topic) = (reason.to_owned(), record.version, Topic::StateUpdate);
+        change
+            .put_history(id, &HistoryEvent { seq, version, level, topic, message, failure: None, time: now });
         change.put_job(&record);
         change.if_there(id);
         Ok(())
@@ -257,13 +310,11 @@ impl Orchestrator {
         // A job that is gone itself has no history to write into.
         let Some(record) = self.parts.store.get(id)? else { return Ok(()) };
         let seq = self.parts.store.last_seq(id)? + 1;
-        if seq <= HISTORY_MAX {
-            let level = Level::Job { previous: Some(record.state), new: record.state };
-            let time = self.parts.clock.now();
-            change.put_history(
-                id,
-                &HistoryEvent { seq, level, topic: Topic::Results, message, failure: None, time },
-            );
+        let level = Level::Job { previous: Some(record.state), new: record.state };
+        let (version, topic, time) = (record.version, Topic::Results, self.parts.clock.now());
+        change.put_history(id, &HistoryEvent { seq, version, level, topic, message, failure: None, time });
+        if let Some(range) = giving_way(seq, HISTORY_MAX) {
+            change.delete_history(id, range);
         }
         Ok(())
     }
@@ -274,7 +325,7 @@ impl Orchestrator {
             let state = self.state.borrow();
             let Some(active) = state.active.get(job) else { return };
             let Some(order) = active.order(execution) else { return };
-            let run_now = active.spec.job_type == crate::model::JobType::Ops;
+            let run_now = matches!(active.spec.job_type, JobType::Ops | JobType::Daemon);
             ToCompute::AskForBid { execution: Box::new(order), run_now }
         };
         (self.parts.link)(message);
@@ -319,17 +370,18 @@ impl Orchestrator {
 
     /// Forgets a job that is over once all of its executions are.
     fn retire(&self, id: &JobId) {
-        let mut state = self.state.borrow_mut();
-        let State { active, by_execution, .. } = &mut *state;
-        if active.get(id).is_some_and(Active::is_over)
-            && let Some(gone) = active.remove(id)
-        {
-            for row in &gone.rows {
-                by_execution.remove(&row.id);
-            }
+        let is_over = self.state.borrow().active.get(id).is_some_and(Active::is_over);
+        if is_over {
+            self.drop_active(id);
             self.ended.count.set(self.ended.count.get() + 1);
             self.ended.another.notify_waiters();
         }
+    }
+
+    fn drop_active(&self, id: &JobId) {
+        let mut state = self.state.borrow_mut();
+        let rows = state.active.remove(id).map(|active| active.rows).unwrap_or_default();
+        rows.iter().for_each(|row| drop(state.by_execution.remove(&row.id)));
     }
 
     /// Waits until so many more jobs have ended, counted from this call on.
@@ -359,7 +411,8 @@ impl Orchestrator {
         if !timeouts.queue.is_zero() {
             active.queue_timer = Some(timer(timeouts.queue, true));
         }
-        if !timeouts.total.is_zero() {
+        // What runs for ever takes as long as it takes, as upstream has it.
+        if !timeouts.total.is_zero() && !active.runs_for_ever() {
             active.total_timer = Some(timer(timeouts.total, false));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use crate::model::message::ToCompute;
 use crate::model::{ExecutionId, JobId, JobRecord};
 use crate::store::StoreError;
 
@@ -18,6 +19,7 @@ impl Orchestrator {
         let mut jobs = self.parts.store.active()?;
         jobs.sort_by_key(|job| (job.created, job.id.clone()));
         let mut asks: Vec<(Reverse<i32>, JobId, ExecutionId)> = Vec::new();
+        let mut outdated: Vec<ExecutionId> = Vec::new();
         let mut count = 0;
         for record in jobs {
             let id = record.id.clone();
@@ -26,7 +28,9 @@ impl Orchestrator {
             let mut state = self.state.borrow_mut();
             for row in &active.rows {
                 state.by_execution.insert(row.id.clone(), id.clone());
-                if !row.state.is_terminal() {
+                if !row.state.is_terminal() && row.job_version != active.record.version {
+                    outdated.push(row.id.clone());
+                } else if !row.state.is_terminal() {
                     asks.push((Reverse(active.spec.priority), id.clone(), row.id.clone()));
                 }
             }
@@ -35,6 +39,10 @@ impl Orchestrator {
             self.start_timers(&id);
         }
         self.end_what_had_to_end()?;
+        for id in outdated {
+            let reason = "a later version took the place of this one".to_owned();
+            (self.parts.link)(ToCompute::Cancel { id, reason });
+        }
         // Stable: within a priority the order of submission stays.
         asks.sort_by_key(|(priority, ..)| *priority);
         for (_, job, execution) in asks {
@@ -61,7 +69,7 @@ impl Orchestrator {
         Ok(())
     }
 
-    fn load(&self, record: JobRecord) -> Result<Option<Active>, StoreError> {
+    pub(super) fn load(&self, record: JobRecord) -> Result<Option<Active>, StoreError> {
         let Some(spec) = self.parts.store.body(&record.digest)? else {
             log::error!("job {}: its body is not in the store; it cannot go on", record.id);
             return Ok(None);

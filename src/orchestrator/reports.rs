@@ -63,6 +63,11 @@ impl Orchestrator {
         self.state.borrow().active.get(job).map(|active| active.record.state)
     }
 
+    /// Whether an execution is of the version that its job has now.
+    fn is_current(&self, job: &JobId, id: &ExecutionId) -> bool {
+        self.state.borrow().active.get(job).is_some_and(|active| active.current(id).is_some())
+    }
+
     fn is_executing(&self, job: &JobId, id: &ExecutionId) -> bool {
         let state = self.state.borrow();
         let row = state.active.get(job).and_then(|active| active.rows.iter().find(|row| row.id == *id));
@@ -85,7 +90,12 @@ impl Orchestrator {
     fn refused(&self, id: &ExecutionId, failure: &Failure) {
         let Some(job) = self.job_of(id) else { return };
         let note = Note { topic: Topic::Scheduling, message: &failure.message, failure: Some(failure) };
-        if self.step(&job, id, ExecutionEvent::Decline, note) {
+        let current = self.is_current(&job, id);
+        let goes_on = self.is_to_go_on(&job, id);
+        if self.step(&job, id, ExecutionEvent::Decline, note) && current {
+            if goes_on && failure.code == FailureCode::Internal {
+                return self.run_again(&job, id);
+            }
             let message = format!("no node can run it; {}: {}", self.parts.node, failure.message);
             self.fail(&job, Topic::Scheduling, &message, Some(failure));
             self.retire(&job);
@@ -94,7 +104,7 @@ impl Orchestrator {
 
     fn queued(&self, id: &ExecutionId, reason: &str) {
         let Some(job) = self.job_of(id) else { return };
-        if self.job_state(&job) == Some(JobState::Pending) {
+        if self.job_state(&job) == Some(JobState::Pending) && self.is_current(&job, id) {
             return self.step_job(&job, JobEvent::Queue, Topic::Queueing, reason);
         }
         // The job runs as far as people are concerned; that it waits because of restarts is worth a word.
@@ -128,22 +138,29 @@ impl Orchestrator {
         let Some(job) = self.job_of(id) else { return };
         self.catch_up(&job, id);
         let note = Note { topic: Topic::Execution, message: "started", failure: None };
-        if self.step(&job, id, ExecutionEvent::Start, note)
-            && matches!(self.job_state(&job), Some(JobState::Pending | JobState::Queued))
-        {
-            self.step_job(&job, JobEvent::Start, Topic::StateUpdate, "");
+        if self.step(&job, id, ExecutionEvent::Start, note) && self.is_current(&job, id) {
+            self.watch_steadiness(&job, id);
+            if matches!(self.job_state(&job), Some(JobState::Pending | JobState::Queued)) {
+                self.step_job(&job, JobEvent::Start, Topic::StateUpdate, "");
+            }
         }
     }
 
     fn completed(&self, id: &ExecutionId, output: &RunOutput, published: bool, notes: &[String]) {
         let Some(job) = self.job_of(id) else { return };
         self.catch_up(&job, id);
-        let tail = if published { ", result published" } else { "" };
-        let mut message = format!("completed with exit code {}{tail}", output.exit_code);
+        let mut tail = String::from(if published { ", result published" } else { "" });
         for note in notes {
-            message.push_str("; ");
-            message.push_str(note);
+            tail.push_str("; ");
+            tail.push_str(note);
         }
+        if self.is_to_go_on(&job, id) {
+            if self.exited(&job, id, output, published, &tail) {
+                self.run_again(&job, id);
+            }
+            return;
+        }
+        let message = format!("completed with exit code {}{tail}", output.exit_code);
         let note = Note { topic: Topic::Execution, message: &message, failure: None };
         let mut change = self.parts.store.change();
         let now = self.parts.clock.now();
@@ -176,12 +193,15 @@ impl Orchestrator {
             _ => (ExecutionEvent::Fail, Topic::Execution),
         };
         let note = Note { topic, message: &failure.message, failure: Some(failure) };
+        let (current, goes_on) = (self.is_current(&job, id), self.is_to_go_on(&job, id));
         if !self.step(&job, id, event, note) {
             return;
         }
         (self.parts.link)(ToCompute::Acknowledged(id.clone()));
         let over = self.job_state(&job).is_none_or(JobState::is_terminal);
-        if !over {
+        if goes_on {
+            self.run_again(&job, id);
+        } else if !over && current {
             let restarted = failure.code == FailureCode::NodeRestart && self.replace(&job, id);
             if !restarted {
                 self.fail(&job, Topic::StateUpdate, &failure.message, Some(failure));
@@ -198,7 +218,7 @@ impl Orchestrator {
         let next = {
             let mut state = self.state.borrow_mut();
             let Some(active) = state.active.get_mut(job) else { return false };
-            let Some(row) = active.rows.iter().find(|row| row.id == *id) else { return false };
+            let Some(row) = active.current(id) else { return false };
             if row.restarts >= active.spec.restarts() {
                 return false;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::model::backoff::STEADY;
 use crate::model::message::{FromCompute, ToCompute};
 use crate::model::{
     Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec,
@@ -15,7 +16,10 @@ use crate::model::{
 use crate::store::{StoreSettings, Stores, open};
 use crate::sys::FakeClock;
 
-use super::{EXECUTIONS_MAX, Orchestrator, Parts, handle::CoreError};
+use super::handle::{CoreError, Renewal, Why};
+use super::{
+    ENDED_KEPT, ENDED_SLACK, EXECUTIONS_MAX, FOREVER_HISTORY_MAX, Orchestrator, Parts, VERSIONS_MAX,
+};
 
 /// What went to the compute role, and a bell that rings when something did.
 #[derive(Clone, Default)]
@@ -30,6 +34,10 @@ fn spec(count: u32) -> JobSpec {
 }
 
 fn role(stores: &Stores) -> (Orchestrator, Sent) {
+    role_with(stores, STEADY)
+}
+
+fn role_with(stores: &Stores, steady: Duration) -> (Orchestrator, Sent) {
     let sent = Sent::default();
     let link = sent.clone();
     let parts = Parts {
@@ -41,6 +49,7 @@ fn role(stores: &Stores) -> (Orchestrator, Sent) {
             link.0.borrow_mut().push(message);
             link.1.notify_one();
         }),
+        steady,
     };
     (Orchestrator::new(parts), sent)
 }
@@ -59,7 +68,7 @@ fn taken(sent: &Sent) -> (Vec<ExecutionId>, Vec<ExecutionId>, Vec<ExecutionId>) 
             ToCompute::AskForBid { execution, .. } => asked.push(execution.id),
             ToCompute::BidAccepted(id) => accepted.push(id),
             ToCompute::Cancel { id, .. } => cancelled.push(id),
-            ToCompute::BidRejected(_) | ToCompute::Acknowledged(_) => {}
+            ToCompute::BidRejected(_) | ToCompute::Acknowledged(_) | ToCompute::Forget(_) => {}
         }
     }
     (asked, accepted, cancelled)
@@ -326,5 +335,190 @@ fn each_result_that_goes_has_its_own_entry_in_the_history() {
         let history = stores.jobs.history(&job_id, before, 100).unwrap();
         let seqs: Vec<u64> = history.iter().map(|event| event.seq).collect();
         assert_eq!(seqs, [before + 1, before + 2, before + 3], "{history:#?}");
+    });
+}
+
+fn service(count: u32) -> JobSpec {
+    JobSpec { job_type: JobType::Service, ..spec(count) }
+}
+
+/// Takes an execution and begins it.
+fn starts(role: &Orchestrator, id: &ExecutionId) {
+    role.on_report(says_yes(id));
+    role.on_report(FromCompute::Started(id.clone()));
+}
+
+#[test]
+fn whatever_ends_of_a_service_is_run_again_and_the_rest_leaves() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(service(1)).await.unwrap().job_id;
+        let (mut current, ..) = taken(&sent);
+        let ends: [fn(&ExecutionId) -> FromCompute; 4] = [
+            done,
+            |e| fails(e, FailureCode::Trap),
+            |e| fails(e, FailureCode::NodeRestart),
+            |e| fails(e, FailureCode::Unsupported),
+        ];
+        for n in 1..=300 {
+            starts(&role, &current[0]);
+            role.on_report(ends[n % ends.len()](&current[0]));
+            let next = asked_next(&sent).await;
+            let row = stores.jobs.execution(&next[0]).unwrap().unwrap();
+            assert_eq!((row.restarts as usize, row.previous.as_ref()), (n, Some(&current[0])));
+            current = next;
+        }
+        settle(&stores).await;
+        assert_eq!(state(&stores, &id), JobState::Running);
+        let rows = stores.jobs.executions(&id).unwrap();
+        assert!(rows.len() <= ENDED_KEPT + ENDED_SLACK + 1, "{} executions", rows.len());
+        assert!(
+            rows.iter().filter(|row| row.state.is_terminal()).all(|row| row.state == ExecutionState::Failed)
+        );
+        assert_eq!(role.state.borrow().by_execution.len(), rows.len());
+        let history = stores.jobs.history(&id, 0, usize::MAX).unwrap();
+        assert_eq!(history.len() as u64, FOREVER_HISTORY_MAX);
+        assert_eq!((history[0].seq, history[0].message.as_str()), (1, "job submitted"));
+        let message = |event: &crate::model::HistoryEvent| event.message.clone();
+        let told: Vec<String> = history.iter().rev().take(16).map(message).collect();
+        for reason in ["completed unexpectedly with exit code 0, result published", "because"] {
+            assert!(told.iter().any(|m| m == reason), "{told:?}");
+        }
+        role.stop(&id, "enough").await.unwrap();
+        role.on_report(fails(&current[0], FailureCode::Cancelled));
+        settle(&stores).await;
+        assert_eq!(state(&stores, &id), JobState::Stopped);
+        assert!(role.state.borrow().active.is_empty() && role.state.borrow().by_execution.is_empty());
+    });
+}
+
+#[test]
+fn a_run_that_lasts_makes_the_ends_before_it_count_no_more() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role_with(&stores, Duration::from_millis(20));
+        role.submit(service(1)).await.unwrap();
+        let (mut current, ..) = taken(&sent);
+        for _ in 0..3 {
+            starts(&role, &current[0]);
+            role.on_report(done(&current[0]));
+            current = asked_next(&sent).await;
+        }
+        let restarts = |id: &ExecutionId| stores.jobs.execution(id).unwrap().unwrap().restarts;
+        assert_eq!(restarts(&current[0]), 3);
+        starts(&role, &current[0]);
+        while restarts(&current[0]) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        role.on_report(done(&current[0]));
+        let current = asked_next(&sent).await;
+        assert_eq!(restarts(&current[0]), 1);
+    });
+}
+
+fn update(id: &JobId, spec: JobSpec, force: bool) -> Renewal {
+    Renewal { id: id.clone(), spec, why: Why::Update { force } }
+}
+
+fn rerun(id: &JobId, spec: JobSpec) -> Renewal {
+    Renewal { id: id.clone(), spec, why: Why::Rerun { reason: "once more".into() } }
+}
+
+#[test]
+fn an_update_stops_what_runs_and_begins_the_next_version() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(service(2)).await.unwrap().job_id;
+        let (old, ..) = taken(&sent);
+        old.iter().for_each(|e| starts(&role, e));
+        let same = role.renew(update(&id, service(2), false)).await;
+        assert!(matches!(same, Err(CoreError::Unchanged { version: 1, .. })));
+        taken(&sent);
+        let taken_up = role.renew(update(&id, service(1), false)).await.unwrap();
+        assert_eq!((taken_up.job_id.clone(), taken_up.version), (id.clone(), 2));
+        let (new, _, cancelled) = taken(&sent);
+        assert_eq!((new.len(), cancelled), (1, old.clone()));
+        starts(&role, &new[0]);
+        // What becomes of the old ones does not matter: one ended by itself, one was stopped.
+        role.on_report(done(&old[0]));
+        role.on_report(fails(&old[1], FailureCode::Cancelled));
+        settle(&stores).await;
+        assert_eq!(taken(&sent).0, [], "nothing of the old version is run again");
+        let record = stores.jobs.get(&id).unwrap().unwrap();
+        assert_eq!((record.state, record.version), (JobState::Running, 2));
+        let earlier = stores.jobs.versions(&id).unwrap();
+        assert_eq!((earlier[0].version, earlier[0].state), (1, JobState::Stopped));
+        let history = stores.jobs.history(&id, 0, usize::MAX).unwrap();
+        assert!(history.iter().any(|e| e.version == 2 && e.message == "job updated to version 2"));
+        assert!(
+            history.iter().rev().take(2).all(|e| e.version == 1),
+            "the ends of the old ones are the old version's"
+        );
+    });
+    // A restart asks for the present version only.
+    on_core(async {
+        let (role, sent) = role(&stores);
+        role.recover().unwrap();
+        assert_eq!(taken(&sent).0.len(), 1);
+        role.renew(update(&id_of(&stores), service(1), true)).await.unwrap();
+    });
+    on_core(async {
+        let (role, sent) = role(&stores);
+        role.recover().unwrap();
+        let (asked, _, cancelled) = taken(&sent);
+        assert_eq!((asked.len(), cancelled.len()), (1, 1), "the one of the old version is stopped");
+    });
+}
+
+/// The only job.
+fn id_of(stores: &Stores) -> JobId {
+    stores.jobs.active().unwrap().remove(0).id
+}
+
+#[test]
+fn a_job_that_is_over_runs_again_and_versions_have_a_bound() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, sent) = role(&stores);
+        let id = role.submit(spec(2)).await.unwrap().job_id;
+        assert!(
+            matches!(role.renew(rerun(&id, spec(2))).await, Err(CoreError::Conflict(_))),
+            "not begun yet"
+        );
+        for version in 2..=40 {
+            let (asked, ..) = taken(&sent);
+            assert_eq!(asked.len(), 2);
+            asked.iter().for_each(|e| starts(&role, e));
+            asked.iter().for_each(|e| role.on_report(done(e)));
+            taken(&sent);
+            let again = role.renew(rerun(&id, spec(2))).await.unwrap();
+            assert_eq!(again.version, version);
+            assert_eq!(stores.jobs.get(&id).unwrap().unwrap().state, JobState::Pending);
+        }
+        settle(&stores).await;
+        let versions = stores.jobs.versions(&id).unwrap();
+        assert_eq!(versions.len() as u64 + 1, VERSIONS_MAX);
+        assert!(versions.iter().all(|old| old.state == JobState::Completed));
+        assert_eq!(stores.jobs.executions(&id).unwrap().len() as u64, 2 * VERSIONS_MAX);
+        assert!(stores.jobs.body(&versions[0].digest).unwrap().is_some());
+        role.stop(&id, "enough").await.unwrap();
+        assert!(matches!(role.renew(rerun(&JobId::random(), spec(1))).await, Err(CoreError::NotFound(_))));
+    });
+}
+
+#[test]
+fn nothing_may_be_wanted() {
+    let stores = open(&StoreSettings::memory()).unwrap();
+    on_core(async {
+        let (role, _sent) = role(&stores);
+        let batch = role.submit(spec(0)).await.unwrap().job_id;
+        let service = role.submit(service(0)).await.unwrap().job_id;
+        settle(&stores).await;
+        assert_eq!(
+            (state(&stores, &batch), state(&stores, &service)),
+            (JobState::Completed, JobState::Running)
+        );
     });
 }

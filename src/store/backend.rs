@@ -42,6 +42,13 @@ pub enum Change {
         /// Where they end.
         to: Vec<u8>,
     },
+    /// Applies these steps if a key is not there: what was about to go may be wanted again by now.
+    Unless {
+        /// What must not be there.
+        witness: Vec<u8>,
+        /// What is done then.
+        steps: Vec<Change>,
+    },
 }
 
 impl Change {
@@ -52,6 +59,9 @@ impl Change {
             Self::Delete(key) => key.len(),
             Self::PutBeside { key, value, witness } => key.len() + value.len() + witness.len(),
             Self::DeleteOrphan { key, from, to } => key.len() + from.len() + to.len(),
+            Self::Unless { witness, steps } => {
+                return witness.len() as u64 + steps.iter().map(Self::weight).sum::<u64>();
+            }
         };
         bytes as u64
     }

@@ -99,14 +99,18 @@ fn an_orphan_goes_with_the_last_reference() {
 fn any_change() -> impl Strategy<Value = Change> {
     // Around the border of the redb back end's two tables.
     let key = || proptest::collection::vec(0x7eu8..0x82, 0..4);
-    prop_oneof![
+    let simple = prop_oneof![
         4 => (key(), proptest::collection::vec(any::<u8>(), 0..6000)).prop_map(|(k, v)| Change::Put(k, v)),
         2 => (key(), proptest::collection::vec(any::<u8>(), 0..9), key())
             .prop_map(|(key, value, witness)| Change::PutBeside { key, value, witness }),
         2 => key().prop_map(Change::Delete),
         1 => (key(), key()).prop_map(|(a, b)| Change::DeleteRange(a, b)),
         1 => (key(), key(), key()).prop_map(|(key, from, to)| Change::DeleteOrphan { key, from, to }),
-    ]
+    ];
+    simple.prop_recursive(1, 4, 3, move |step| {
+        (key(), proptest::collection::vec(step, 0..4))
+            .prop_map(|(witness, steps)| Change::Unless { witness, steps })
+    })
 }
 
 /// What the back ends must agree with, written as plainly as can be.
@@ -124,6 +128,11 @@ fn model(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: &Change) {
         Change::DeleteOrphan { key, from, to } => {
             if !map.keys().any(|key| within(key, from, to)) {
                 map.remove(key);
+            }
+        }
+        Change::Unless { witness, steps } => {
+            if !map.contains_key(witness) {
+                steps.iter().for_each(|step| model(map, step));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::wire::{Dialect, ExecutionParts, ExecutionView, HistoryView, JobView, 
 pub(crate) fn records(data: &[u8]) {
     if let Some(event) = same::<HistoryEvent>(data) {
         for dialect in [Dialect::A, Dialect::B] {
-            shown(&HistoryView::of(&event, "j-1", "n-1", 1, dialect));
+            shown(&HistoryView::of(&event, "j-1", "n-1", dialect));
         }
     }
     if let Some(spec) = same::<JobSpec>(data) {

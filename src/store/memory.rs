@@ -61,6 +61,11 @@ fn apply(map: &mut Map, change: &Change) {
                 map.remove(key);
             }
         }
+        Change::Unless { witness, steps } => {
+            if !map.contains_key(witness) {
+                steps.iter().for_each(|step| apply(map, step));
+            }
+        }
     }
 }
 

@@ -72,6 +72,7 @@ fn row(job: &JobRecord, second: i64) -> ExecutionRow {
 fn event(seq: u64) -> HistoryEvent {
     HistoryEvent {
         seq,
+        version: 1,
         level: Level::Job { previous: None, new: JobState::Pending },
         topic: Topic::Submission,
         message: format!("event {seq}"),
@@ -259,7 +260,7 @@ fn bodies_are_shared_and_go_with_their_last_job() {
         assert_eq!(*store.body(&digest).unwrap().unwrap(), spec("shared"));
         for (record, left) in jobs.iter().zip([true, false]) {
             let mut change = store.change();
-            change.delete_job(record, &[]);
+            change.delete_job(record, &[], &[]);
             store.write(change).wait().unwrap();
             assert_eq!(store.body(&digest).unwrap().is_some(), left);
             assert_eq!(store.get(&record.id).unwrap(), None);
@@ -268,6 +269,54 @@ fn bodies_are_shared_and_go_with_their_last_job() {
         change.put_body(&Sha256::of(b"another"), &bytes);
         store.write(change).wait().unwrap();
         assert!(matches!(store.body(&Sha256::of(b"another")), Err(StoreError::Corrupt { .. })));
+    });
+}
+
+#[test]
+fn a_version_keeps_its_body_until_it_leaves() {
+    over_both(|stores| {
+        let store = &stores.jobs;
+        let bodies: Vec<_> = ["a", "b"].map(|name| spec(name).encode().unwrap()).into();
+        let mut record = job(1, "versions");
+        for (version, body) in (1..=4).zip([1, 0, 1, 0]) {
+            let mut change = store.change();
+            if version > 1 {
+                change.put_version(&record);
+            }
+            // Every other version is the same.
+            let (digest, bytes) = &bodies[body];
+            change.put_body(digest, bytes);
+            (record.version, record.digest) = (version, *digest);
+            change.put_job(&record);
+            store.write(change).wait().unwrap();
+        }
+        let versions = store.versions(&record.id).unwrap();
+        assert_eq!(versions.iter().map(|old| old.version).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(store.last_seq(&record.id).unwrap(), 0);
+        let there =
+            || bodies.iter().map(|(digest, _)| store.body(digest).unwrap().is_some()).collect::<Vec<_>>();
+        let mut change = store.change();
+        change.delete_version(&versions[0], true);
+        store.write(change).wait().unwrap();
+        assert_eq!((store.versions(&record.id).unwrap().len(), there()), (2, vec![true, true]));
+        let mut change = store.change();
+        change.delete_version(&versions[2], false);
+        store.write(change).wait().unwrap();
+        assert_eq!(there(), [true, false]);
+        // It runs again: it does not leave.
+        let mut change = store.change();
+        change.delete_job(&record, &versions, &[]);
+        change.unless_active(&record.id);
+        store.write(change).wait().unwrap();
+        assert_eq!(store.get(&record.id).unwrap().as_ref(), Some(&record));
+        assert_eq!(there(), [true, false]);
+        record.state = JobState::Completed;
+        let mut change = store.change();
+        change.put_job(&record);
+        change.delete_job(&record, &versions, &[]);
+        change.unless_active(&JobId::random());
+        store.write(change).wait().unwrap();
+        assert_eq!((store.get(&record.id).unwrap(), there()), (None, vec![false, false]));
     });
 }
 
@@ -311,7 +360,7 @@ fn a_job_s_executions_and_history_are_its_own() {
             assert_eq!(store.execution(&row.id).unwrap().as_ref(), Some(&*row));
         }
         let mut change = store.change();
-        change.delete_job(&jobs[0], &rows[..3]);
+        change.delete_job(&jobs[0], &[], &rows[..3]);
         store.write(change).wait().unwrap();
         assert_eq!(store.executions(&jobs[0].id).unwrap(), []);
         assert_eq!(store.history(&jobs[0].id, 0, 9).unwrap(), []);

@@ -20,6 +20,32 @@ pub struct SubmitAnswer {
     pub warnings: Vec<String>,
 }
 
+/// Answer to a run once more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RerunAnswer {
+    /// The job's id.
+    #[serde(rename = "JobID")]
+    pub job_id: String,
+    /// The version that runs now.
+    pub job_version: u64,
+    /// An evaluation's id, for clients that want one.
+    #[serde(rename = "EvaluationID")]
+    pub evaluation_id: String,
+    /// What the user should hear.
+    pub warnings: Vec<String>,
+}
+
+/// Answer to a comparison.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiffAnswer {
+    /// Lines that begin with `-` or `+`; empty if nothing differs.
+    pub diff: String,
+    /// What would be ignored or changed.
+    pub warnings: Vec<String>,
+}
+
 /// Answer to a stop.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

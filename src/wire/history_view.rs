@@ -54,7 +54,7 @@ struct EventView<'a> {
 impl<'a> HistoryView<'a> {
     /// The event of that job on that node, for clients of that generation.
     #[must_use]
-    pub fn of(event: &'a HistoryEvent, job: &'a str, node: &'a str, version: u64, dialect: Dialect) -> Self {
+    pub fn of(event: &'a HistoryEvent, job: &'a str, node: &'a str, dialect: Dialect) -> Self {
         let time = event.time.rfc3339();
         let code = |state: ExecutionState| dialect.execution_code(state);
         let mut view = Self {
@@ -74,7 +74,7 @@ impl<'a> HistoryView<'a> {
             },
             time,
             seq_num: event.seq,
-            job_version: version,
+            job_version: event.version,
         };
         match &event.level {
             Level::Job { previous, new } => {
@@ -125,13 +125,14 @@ mod tests {
     use super::*;
 
     fn show(event: &HistoryEvent, dialect: Dialect) -> Value {
-        serde_json::to_value(HistoryView::of(event, "j-1", "n-edge-01", 1, dialect)).unwrap()
+        serde_json::to_value(HistoryView::of(event, "j-1", "n-edge-01", dialect)).unwrap()
     }
 
     #[test]
     fn a_change_of_the_job() {
         let event = HistoryEvent {
             seq: 3,
+            version: 1,
             level: Level::Job { previous: Some(JobState::Pending), new: JobState::Running },
             topic: Topic::StateUpdate,
             message: "an execution was accepted".into(),
@@ -158,6 +159,7 @@ mod tests {
         let failure = Failure::new(FailureCode::InputFailed, "no such host").hint("check the URL");
         let event = HistoryEvent {
             seq: 9,
+            version: 1,
             level: Level::Execution {
                 id: id.clone(),
                 previous: Some(ExecutionState::Running),

@@ -5,6 +5,7 @@
 pub mod answers;
 pub mod api_error;
 pub mod dialect;
+pub mod diff;
 pub mod execution_view;
 mod fields;
 #[cfg(any(test, fuzzing))]

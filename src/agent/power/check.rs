@@ -11,7 +11,7 @@ use super::disk::{Disk, Fault, Step};
 use super::life::{self, Alive, Mark, kib, node, output};
 use crate::archive::{UnpackLimits, unpack};
 use crate::model::{
-    Bytes, ExecutionId, ExecutionRecord, ExecutionState, FailureCode, JobId, JobRecord, JobState,
+    Bytes, ExecutionId, ExecutionRecord, ExecutionState, FailureCode, JobId, JobRecord, JobState, JobType,
     ResultEntry, ResultStatus, Sha256, Topic,
 };
 use crate::store::{ListQuery, Stores};
@@ -120,8 +120,15 @@ pub(super) fn check(root: &Path, told: &Told) {
         false,
         |stores| before.set(found(stores)).unwrap(),
         async |node| {
+            node.stop_services().await;
             let over = || node.stores.jobs.active().unwrap().is_empty() && node.is_idle();
             assert!(node.until(over).await);
+            // The ends of executions whose jobs had ended are written a moment later than they are heard.
+            let ended = |job: &JobRecord| {
+                let rows = node.stores.jobs.executions(&job.id).unwrap();
+                rows.iter().all(|row| row.state.is_terminal())
+            };
+            assert!(node.until(|| all_jobs(&node.stores).iter().all(ended)).await);
             // What is done for a job after its end is done on this thread or the packer's.
             node.until(|| fs::read_dir(root.join("scratch")).unwrap().count() == 0).await;
             rules(node, root, told, before.get().unwrap());
@@ -178,6 +185,12 @@ fn jobs_and_executions_agree(node: &Alive, failures: bool) {
             spec.name
         );
         assert_eq!(history[0].topic, Topic::Submission);
+        if spec.job_type == JobType::Service {
+            assert!(matches!(job.state, JobState::Stopped | JobState::Failed), "{job:?}");
+            assert!(rows.iter().all(|row| row.state.is_terminal()), "{rows:?}");
+            assert!(failures || job.state == JobState::Stopped, "{job:?}");
+            continue;
+        }
         let completed =
             |p| rows.iter().any(|row| row.partition == p && row.state == ExecutionState::Completed);
         let all = (0..spec.count).all(completed);

@@ -15,8 +15,8 @@ use crate::compute::bid::Offer;
 use crate::compute::runner::{Ended, Runner, Work};
 use crate::config::{CliOverrides, FakeEnv, Settings, load};
 use crate::model::{
-    Bytes, ExecutionId, ExecutionRow, ExecutionState, Failure, FailureCode, JobId, JobSpec, Pin, RunOutput,
-    Sha256, Timestamp,
+    Bytes, ExecutionId, ExecutionRow, ExecutionState, Failure, FailureCode, JobId, JobSpec, JobType, Pin,
+    RunOutput, Sha256, Timestamp,
 };
 use crate::orchestrator::Orchestrator;
 use crate::publisher::Packer;
@@ -87,12 +87,19 @@ pub(super) fn job(name: &str, kib: u64) -> JobSpec {
     serde_json::from_str(&body).unwrap()
 }
 
+/// A job that runs for ever.
+fn service(name: &str) -> JobSpec {
+    let mut spec = JobSpec { job_type: JobType::Service, ..job(name, 1) };
+    spec.task.publisher = None;
+    spec
+}
+
 pub(super) fn kib(spec: &JobSpec) -> u64 {
     spec.meta["kib"].parse().unwrap()
 }
 
 /// Runs jobs by their names: `hold` waits for the node to stop it, `long` takes six seconds of the node's clock,
-/// `fail` fails; all else ends at once.
+/// `fail` fails; `serve` ends twice before it goes on until it is stopped; all else ends at once.
 struct Script {
     shelf: Arc<Shelf>,
     clock: Arc<FakeClock>,
@@ -115,7 +122,8 @@ impl Runner for Script {
             Ok(lease) => lease,
             Err(error) => return ended(-1, Some(error.into()), None),
         };
-        if name.starts_with("hold") && self.holds {
+        let serves = name.starts_with("serve") && work.order.restarts >= 2;
+        if serves || (name.starts_with("hold") && self.holds) {
             let _ = work.interrupt.sleep(Duration::from_secs(3600));
             return ended(-1, Some(Failure::new(FailureCode::Cancelled, "stopped")), Some(lease));
         }
@@ -273,6 +281,19 @@ impl Alive {
         }
     }
 
+    /// Stops what runs for ever, once it has come to run.
+    pub(super) async fn stop_services(&self) {
+        for record in self.stores.jobs.active().unwrap_or_default() {
+            let spec = self.stores.jobs.body(&record.digest).ok().flatten();
+            if spec.is_some_and(|spec| !spec.job_type.runs_to_completion()) {
+                self.running(Some(&record.id)).await;
+                // It is stopped all the same if that cannot be stored now.
+                let _ = self.orchestrator.stop(&record.id, "enough").await;
+                self.until(|| self.rows(&record.id).iter().all(|row| row.state.is_terminal())).await;
+            }
+        }
+    }
+
     async fn running(&self, job: Option<&JobId>) {
         let Some(job) = job else { return };
         self.until(|| self.rows(job).iter().any(|row| row.state == ExecutionState::Running)).await;
@@ -318,6 +339,14 @@ async fn first(node: &Alive) {
     for id in [&hold, &urgent, &calm] {
         node.ended(id.as_ref()).await;
     }
+    let serve = node.submit(service("serve")).await;
+    node.running(serve.as_ref()).await;
+    if let Some(serve) = &serve
+        && node.orchestrator.stop(serve, "enough").await.is_ok()
+    {
+        node.disk.told(Mark::Stopped(serve.clone()));
+    }
+    node.ended(serve.as_ref()).await;
     node.run(job("fail", 1)).await;
     // Worth a commit of its own when it ends.
     node.run(job("long", 40)).await;
@@ -357,6 +386,7 @@ pub(super) fn live(disk: &Disk, root: &Path) -> Vec<String> {
     errors.extend(node(disk, root, &clock, true, |_| {}, first).err());
     clock.set(clock.now().plus(Duration::from_secs(60)));
     let second = async |node: &Alive| {
+        node.stop_services().await;
         node.until(|| node.is_idle() && node.stores.jobs.active().is_ok_and(|jobs| jobs.is_empty())).await;
         node.run(job("last", 10)).await;
     };

@@ -110,8 +110,6 @@ fn what_is_not_there_says_so() {
         assert_eq!((answer.status, answer.field("Allow")), (405, Some(allow)), "{method} {path}: {value}");
     }
     for (method, path, status) in [
-        ("PUT", "/api/v1/orchestrator/jobs/diff", 501),
-        ("PUT", "/api/v1/orchestrator/jobs/x/rerun", 501),
         // Without a websocket's handshake; what comes of one is tested where the gate has logs.
         ("GET", "/api/v1/orchestrator/jobs/x/logs?follow=true", 426),
         ("GET", "/api/v1/orchestrator/jobs/x/logs?follow=x", 400),

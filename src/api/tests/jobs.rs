@@ -8,8 +8,9 @@ fn a_job_is_submitted_shown_and_listed() {
     let body = format!(
         r#"{{"Namespace":"","Credential":null,"Job":{{"Name":"count","Type":"ops","ID":"j-x","Labels":{{"team":"field"}},"Tasks":[{TASK}]}}}}"#
     );
+    // Names are not unique for 1.4.
     for method in ["PUT", "POST"] {
-        let (answer, value) = world.say("v1.9.3", method, "/api/v1/orchestrator/jobs", &body);
+        let (answer, value) = world.say("v1.4.0", method, "/api/v1/orchestrator/jobs", &body);
         assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("application/json")), "{value}");
         assert_eq!(value["Warnings"], json!(["ID: set by the node, ignored"]));
         let id = value["JobID"].as_str().unwrap();
@@ -126,11 +127,13 @@ fn lists_are_ordered_filtered_and_paged() {
 #[test]
 fn names_may_repeat_and_have_any_characters() {
     let world = World::start();
-    world.submit(r#""Name":"a/b c","#);
-    let second = world.submit(r#""Name":"a/b c","#);
+    let job = format!(r#"{{"Job":{{"Type":"batch","Name":"a/b c","Tasks":[{TASK}]}}}}"#);
+    let submit = || world.say("v1.4.0", "PUT", "/api/v1/orchestrator/jobs", &job).1["JobID"].clone();
+    let (first, second) = (submit(), submit());
+    assert_ne!(first, second);
     // The newest of that name.
     let shown = world.get("/api/v1/orchestrator/jobs/a%2Fb%20c");
-    assert_eq!(shown["Job"]["ID"], second.as_str());
+    assert_eq!(shown["Job"]["ID"], second);
     assert_eq!(world.status("GET", "/api/v1/orchestrator/jobs/nothing", ""), 404);
     assert_eq!(world.status("GET", "/api/v1/orchestrator/jobs/%ff", ""), 400);
     let mut prefixes = std::collections::HashMap::new();
@@ -299,4 +302,71 @@ fn what_the_core_says_is_passed_on() {
         let (answer, value) = world.say("v1.9.3", "PUT", "/api/v1/orchestrator/jobs", &job);
         assert_eq!((answer.status, value["Code"].as_str()), (status, Some(code)), "{value}");
     }
+}
+
+#[test]
+fn versions_have_their_own_bodies_histories_and_executions() {
+    let world = World::start();
+    let jobs = "/api/v1/orchestrator/jobs";
+    let body = |count: u32, more: &str| {
+        format!(
+            r#"{{"Job":{{"Type":"batch","Name":"web","Namespace":"ns","Count":{count},"Tasks":[{TASK}]}}{more}}}"#
+        )
+    };
+    let put = |body: &str| world.say("v1.9.3", "PUT", jobs, body);
+    let id = put(&body(1, "")).1["JobID"].clone();
+    let job: JobId = id.as_str().unwrap().parse().unwrap();
+    world.execution(&job, ExecutionState::Completed);
+    // Not Pending: it may be run again.
+    assert_eq!(world.status("PUT", &format!("{jobs}/web/rerun"), "{}"), 409);
+    world.advance(&job, JobState::Completed);
+    let (answer, same) = put(&body(1, ""));
+    assert_eq!((answer.status, &same["Code"]), (400, &json!("BadRequest")), "{same}");
+    assert!(same["Hint"].as_str().unwrap().contains("Force"), "{same}");
+    assert_eq!(put(&body(1, r#","Force":true"#)).1["JobID"], id);
+    assert_eq!(put(&body(3, "")).1["JobID"], id);
+    // Another namespace, and no name at all, are jobs of their own.
+    assert_ne!(put(&body(1, "").replace("\"ns\"", "\"other\"")).1["JobID"], id);
+    assert_ne!(world.submit(""), world.submit(""));
+    let versions = world.get(&format!("{jobs}/web/versions?namespace=ns"));
+    let numbers: Vec<_> =
+        versions["Items"].as_array().unwrap().iter().map(|v| (&v["Version"], &v["Count"])).collect();
+    assert_eq!(numbers, [(&json!(1), &json!(1)), (&json!(2), &json!(1)), (&json!(3), &json!(3))]);
+    let count = |query: &str| world.get(&format!("{jobs}/{job}?{query}"))["Job"]["Count"].clone();
+    assert_eq!((count("job_version=2"), count("job_version=0"), count("")), (json!(1), json!(3), json!(3)));
+    for path in ["", "/history", "/executions", "/results"] {
+        let path = format!("{jobs}/{job}{path}");
+        assert_eq!(world.status("GET", &format!("{path}?job_version=4"), ""), 404, "{path}");
+        assert_eq!(world.status("GET", &format!("{path}?job_version=x"), ""), 400, "{path}");
+    }
+    // The first version is over with its executions; the present one is not.
+    let history = |query: &str| {
+        let page = world.get(&format!("{jobs}/{job}/history?{query}"));
+        (page["Items"].as_array().unwrap().len(), page["NextToken"] == "")
+    };
+    assert_eq!(
+        (history("job_version=1"), history(""), history("all_job_versions=true").0),
+        ((1, true), (0, false), 1)
+    );
+    let executions = |query: &str| {
+        world.get(&format!("{jobs}/{job}/executions?{query}"))["Items"].as_array().unwrap().len()
+    };
+    assert_eq!((executions("job_version=1"), executions(""), executions("all_job_versions=1")), (1, 0, 1));
+    world.advance(&job, JobState::Failed);
+    let (_, again) =
+        world.say("v1.9.3", "PUT", &format!("{jobs}/{job}/rerun"), r#"{"JobVersion":1,"Reason":"x"}"#);
+    assert_eq!((&again["JobID"], &again["JobVersion"], &again["Warnings"]), (&id, &json!(4), &json!([])));
+    assert_eq!(count(""), 1);
+    for (body, status) in
+        [(r#"{"JobVersion":9}"#, 404), (r#"{"JobVersion":-1}"#, 400), (r#"{"JobVersion":"1"}"#, 400)]
+    {
+        assert_eq!(world.status("PUT", &format!("{jobs}/{job}/rerun"), body), status, "{body}");
+    }
+    // What an update would change.
+    let diff = |body: &str| world.say("v1.9.3", "PUT", &format!("{jobs}/diff"), body);
+    assert_eq!(diff(&body(1, "")).1["Diff"], "");
+    let text = diff(&body(7, "")).1["Diff"].clone();
+    assert!(text.as_str().unwrap().contains("- Count: 1\n+ Count: 7\n"), "{text}");
+    assert_eq!(diff(&body(1, "").replace("web", "nothing")).0.status, 404);
+    assert_eq!(diff(&body(1, "").replace("\"Name\":\"web\",", "")).0.status, 400);
 }

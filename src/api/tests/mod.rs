@@ -78,6 +78,7 @@ impl Node for Core {
         change.put_job(&record);
         let event = HistoryEvent {
             seq: 1,
+            version: 1,
             level: Level::Job { previous: None, new: JobState::Pending },
             topic: Topic::Submission,
             message: "job submitted".into(),
@@ -86,7 +87,35 @@ impl Node for Core {
         };
         change.put_history(&id, &event);
         self.jobs.write(change).wait()?;
-        Ok(Submitted { job_id: id, evaluation_id: EvaluationId::random() })
+        Ok(Submitted { job_id: id, version: 1, evaluation_id: EvaluationId::random() })
+    }
+
+    fn update(&self, id: &JobId, spec: JobSpec, force: bool) -> Result<Submitted, NodeError> {
+        let before = self.jobs.get(id)?.ok_or_else(|| NodeError::NotFound(format!("job not found: {id}")))?;
+        let (digest, body) = spec.encode().unwrap();
+        if before.digest == digest && !force {
+            return Err(NodeError::Unchanged("no changes".into()));
+        }
+        let after =
+            JobRecord { version: before.version + 1, digest, state: JobState::Pending, ..before.clone() };
+        let mut change = self.jobs.change();
+        change.put_version(&before);
+        change.put_body(&digest, &body);
+        change.put_job(&after);
+        self.jobs.write(change).wait()?;
+        Ok(Submitted { job_id: id.clone(), version: after.version, evaluation_id: EvaluationId::random() })
+    }
+
+    fn rerun(&self, id: &JobId, spec: JobSpec, _reason: &str) -> Result<Submitted, NodeError> {
+        let state = self.jobs.get(id)?.map(|record| record.state);
+        if matches!(state, Some(JobState::Pending | JobState::Queued)) {
+            return Err(NodeError::Conflict("job cannot take 'Rerun' in this state".into()));
+        }
+        self.update(id, spec, true)
+    }
+
+    fn complete(&self, spec: JobSpec) -> Result<JobSpec, NodeError> {
+        Ok(spec)
     }
 
     fn stop(&self, id: &JobId, reason: &str) -> Result<EvaluationId, NodeError> {
@@ -181,6 +210,7 @@ impl World {
                 clock: clock.clone(),
             }),
             hosts: Hosts::new("board", &[]),
+            names: Names::default(),
             token: token.clone(),
             parcels: Parcels::new(),
             started: NOW,
@@ -307,6 +337,7 @@ impl World {
         let time = self.clock.now();
         let event = HistoryEvent {
             seq,
+            version: 1,
             level,
             topic: Topic::Execution,
             message: format!("event {seq}"),

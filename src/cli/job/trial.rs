@@ -36,7 +36,8 @@ pub(in crate::cli) fn run_and_get(
     };
     let what = "run a job to try the node";
     let client = client.until(Some(deadline));
-    let answer = client.put("orchestrator/jobs", &json!({ "Job": job })).map_err(|e| e.doing(what))?;
+    let answer =
+        client.put("orchestrator/jobs", &json!({ "Job": job, "Force": true })).map_err(|e| e.doing(what))?;
     let id = answer.get("JobID").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ended = Watch::new(&client, &silent, &id, false, true, Some(deadline)).to_the_end()?;
     let view: JobAnswer = read(&client, &ended).map_err(|e| e.doing(what))?;

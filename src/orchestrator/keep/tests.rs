@@ -98,6 +98,7 @@ fn add(stores: &Stores, ended: Timestamp, body: &str, state: JobState) -> Made {
 fn event(seq: u64) -> HistoryEvent {
     HistoryEvent {
         seq,
+        version: 1,
         level: Level::Job { previous: None, new: JobState::Completed },
         topic: Topic::StateUpdate,
         message: "something happened to it".into(),

@@ -6,7 +6,7 @@ use super::super::backend::Change;
 use super::super::keys::Key;
 use super::super::{StoreError, encode};
 use super::{
-    ACTIVE, ACTIVE_EXECUTION, BODY, BYTES, EVENT, JOB, MADE, RECORD, ROW, SUBMITTED, TIMELINE, USER,
+    ACTIVE, ACTIVE_EXECUTION, BODY, BYTES, EVENT, JOB, MADE, RECORD, ROW, SUBMITTED, TIMELINE, USER, VERSION,
 };
 
 /// Changes to the orchestrator role's database that belong together.
@@ -70,6 +70,57 @@ impl JobChange {
         self.extend(value.map(|value| vec![Change::Put(key, value)]));
     }
 
+    /// Removes the events from the first number (included) to the second (excluded).
+    pub fn delete_history(&mut self, job: &JobId, (from, to): (u64, u64)) {
+        let key = |seq| Key::kind(JOB).id(job).byte(EVENT).number(seq).done();
+        self.extend(Ok(vec![Change::DeleteRange(key(from), key(to))]));
+    }
+
+    /// Removes the row of an execution.
+    pub fn delete_execution(&mut self, row: &ExecutionRow) {
+        let (id, job) = (&row.id, &row.job_id);
+        self.extend(Ok(vec![
+            Change::Delete(Key::kind(JOB).id(job).byte(ROW).id(id).done()),
+            Change::Delete(made_key(row)),
+            Change::Delete(Key::kind(ACTIVE_EXECUTION).id(id).done()),
+        ]));
+    }
+
+    /// Stores a version that another has taken the place of. It keeps its body.
+    pub fn put_version(&mut self, record: &JobRecord) {
+        let id = &record.id;
+        let value = encode(record, || format!("version {} of job {id}", record.version));
+        let key = Key::kind(JOB).id(id).byte(VERSION).number(record.version).done();
+        self.extend(
+            value.map(|value| vec![Change::Put(key, value), Change::Put(user_key(record), Vec::new())]),
+        );
+    }
+
+    /// Removes an earlier version; and its body, unless another of the job's versions has it too (`shared`), or another
+    /// job.
+    pub fn delete_version(&mut self, record: &JobRecord, shared: bool) {
+        let key = Key::kind(JOB).id(&record.id).byte(VERSION).number(record.version).done();
+        self.extend(Ok(vec![Change::Delete(key)]));
+        if !shared {
+            self.extend(Ok(release(record)));
+        }
+    }
+
+    /// Does these changes, too.
+    pub fn append(&mut self, more: Self) {
+        self.extend(more.0);
+    }
+
+    /// Makes what was put so far count only if the job is not active when it is written: it may have been run again
+    /// meanwhile.
+    pub fn unless_active(&mut self, id: &JobId) {
+        let witness = Key::kind(ACTIVE).id(id).done();
+        if let Ok(steps) = &mut self.0 {
+            let steps = std::mem::take(steps);
+            self.extend(Ok(vec![Change::Unless { witness, steps }]));
+        }
+    }
+
     /// Makes what was put so far count only if the job is still there when it is written: it may leave meanwhile.
     pub fn if_there(&mut self, id: &JobId) {
         let witness = Key::kind(JOB).id(id).byte(RECORD).done();
@@ -81,23 +132,17 @@ impl JobChange {
         }
     }
 
-    /// Removes a job with its history and the rows of its executions, which are given; and its body if no other
-    /// job has the same.
-    pub fn delete_job(&mut self, record: &JobRecord, executions: &[ExecutionRow]) {
+    /// Removes a job with its history, its earlier versions and the rows of its executions, which are given; and each
+    /// body if no other job has the same.
+    pub fn delete_job(&mut self, record: &JobRecord, versions: &[JobRecord], executions: &[ExecutionRow]) {
         let id = &record.id;
         let (from, to) = Key::kind(JOB).id(id).range();
-        let (users, users_end) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
         let mut changes = vec![
             Change::DeleteRange(from, to),
             Change::Delete(submitted_key(record)),
             Change::Delete(Key::kind(ACTIVE).id(id).done()),
-            Change::Delete(user_key(record)),
-            Change::DeleteOrphan {
-                key: Key::kind(BODY).digest(&record.digest).byte(BYTES).done(),
-                from: users,
-                to: users_end,
-            },
         ];
+        changes.extend(std::iter::once(record).chain(versions).flat_map(release));
         for row in executions {
             changes.push(Change::Delete(made_key(row)));
             changes.push(Change::Delete(Key::kind(ACTIVE_EXECUTION).id(&row.id).done()));
@@ -124,6 +169,13 @@ fn made_key(row: &ExecutionRow) -> Vec<u8> {
 
 fn user_key(record: &JobRecord) -> Vec<u8> {
     Key::kind(BODY).digest(&record.digest).byte(USER).id(&record.id).done()
+}
+
+/// Takes a version's body from its job, and away if no other job has it.
+fn release(record: &JobRecord) -> Vec<Change> {
+    let (from, to) = Key::kind(BODY).digest(&record.digest).byte(USER).range();
+    let key = Key::kind(BODY).digest(&record.digest).byte(BYTES).done();
+    vec![Change::Delete(user_key(record)), Change::DeleteOrphan { key, from, to }]
 }
 
 /// The job's name, unless it is its id.

@@ -5,6 +5,7 @@
 //! | `JOB`, job, `RECORD` | [`JobRecord`] |
 //! | `JOB`, job, `ROW`, execution | [`ExecutionRow`] |
 //! | `JOB`, job, `EVENT`, sequence | [`HistoryEvent`] |
+//! | `JOB`, job, `VERSION`, number | [`JobRecord`] of an earlier version, as it was when the next one came |
 //! | `BODY`, digest, `BYTES` | the job's body, as submitted; once, however many jobs share it |
 //! | `BODY`, digest, `USER`, job | empty; the body goes with its last user |
 //! | `TIMELINE`, time of submission, `SUBMITTED`, job | the job's name, if it has one of its own |
@@ -39,6 +40,7 @@ const JOB: u8 = 0x10;
 const RECORD: u8 = 0;
 const ROW: u8 = 1;
 const EVENT: u8 = 2;
+const VERSION: u8 = 3;
 const BODY: u8 = 0x11;
 const BYTES: u8 = 0;
 const USER: u8 = 1;
@@ -141,6 +143,47 @@ impl JobStore {
                 found.push(id_at(key, TAG + 1)?);
             }
             Ok(if found.len() < MANY_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(found)
+    }
+
+    /// The newest job of that name that `wanted` takes. Reads the timeline once.
+    ///
+    /// # Errors
+    /// The database cannot be read, a record makes no sense, or `wanted` failed.
+    pub fn newest_named<E: From<StoreError>>(
+        &self,
+        name: &str,
+        mut wanted: impl FnMut(&JobRecord) -> Result<bool, E>,
+    ) -> Result<Option<JobRecord>, E> {
+        let mut ids: Vec<JobId> = Vec::new();
+        scan_results(&*self.db, Key::kind(TIMELINE).range(), true, |key, value| {
+            if key.get(TAG) == Some(&SUBMITTED) && !name.is_empty() && value == name.as_bytes() {
+                ids.push(id_at(key, TAG + 1)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        // A job without a name has its id for one.
+        ids.extend(name.parse::<JobId>().ok());
+        for id in ids {
+            if let Some(record) = self.get(&id)?.filter(|record| record.name == name)
+                && wanted(&record)?
+            {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The earlier versions of a job that are still known, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a record makes no sense.
+    pub fn versions(&self, job: &JobId) -> Result<Vec<JobRecord>, StoreError> {
+        let mut found = Vec::new();
+        scan_values(&*self.db, Key::kind(JOB).id(job).byte(VERSION).range(), false, |_, record| {
+            found.push(record);
+            ControlFlow::Continue(())
         })?;
         Ok(found)
     }

@@ -99,6 +99,16 @@ impl<'txn> Tables<'txn> {
                 }
                 self.delete(key, undo)
             }
+            Change::Unless { witness, steps } => {
+                if self.of(witness).get(witness.as_slice())?.is_some() {
+                    return Ok(false);
+                }
+                let mut changed = false;
+                for step in steps {
+                    changed |= self.apply(step, undo)?;
+                }
+                Ok(changed)
+            }
         }
     }
 

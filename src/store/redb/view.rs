@@ -65,9 +65,10 @@ impl Pending {
             match change {
                 Change::Put(key, value) => pending.set(key.clone(), Some(value.clone())),
                 Change::Delete(key) => pending.set(key.clone(), None),
-                Change::PutBeside { .. } | Change::DeleteRange(..) | Change::DeleteOrphan { .. } => {
-                    return None;
-                }
+                Change::PutBeside { .. }
+                | Change::DeleteRange(..)
+                | Change::DeleteOrphan { .. }
+                | Change::Unless { .. } => return None,
             }
         }
         Some(pending)
@@ -128,22 +129,27 @@ impl View {
     /// The pending changes with these after them. Fails whole.
     pub(super) fn with(&self, changes: &[Change]) -> Result<Pending, StorageError> {
         let mut pending = self.pending.clone();
+        self.apply(&mut pending, changes)?;
+        Ok(pending)
+    }
+
+    fn apply(&self, pending: &mut Pending, changes: &[Change]) -> Result<(), StorageError> {
+        let is_there = |pending: &Pending, key: &[u8]| match pending.map.get(key) {
+            Some(value) => Ok(value.is_some()),
+            None => Ok::<_, StorageError>(self.get(key)?.is_some()),
+        };
         for change in changes {
             match change {
                 Change::Put(key, value) => pending.set(key.clone(), Some(value.clone())),
                 Change::PutBeside { key, value, witness } => {
-                    let there = match pending.map.get(witness) {
-                        Some(value) => value.is_some(),
-                        None => self.get(witness)?.is_some(),
-                    };
-                    if there {
+                    if is_there(pending, witness)? {
                         pending.set(key.clone(), Some(value.clone()));
                     }
                 }
                 Change::Delete(key) => pending.set(key.clone(), None),
                 Change::DeleteRange(from, to) => {
                     let mut keys = Vec::new();
-                    self.scan_under(&pending, from, to, false, &mut |key, _| {
+                    self.scan_under(pending, from, to, false, &mut |key, _| {
                         keys.push(key.to_vec());
                         ControlFlow::Continue(())
                     })?;
@@ -151,7 +157,7 @@ impl View {
                 }
                 Change::DeleteOrphan { key, from, to } => {
                     let mut wanted = false;
-                    self.scan_under(&pending, from, to, false, &mut |_, _| {
+                    self.scan_under(pending, from, to, false, &mut |_, _| {
                         wanted = true;
                         ControlFlow::Break(())
                     })?;
@@ -159,9 +165,14 @@ impl View {
                         pending.set(key.clone(), None);
                     }
                 }
+                Change::Unless { witness, steps } => {
+                    if !is_there(pending, witness)? {
+                        self.apply(pending, steps)?;
+                    }
+                }
             }
         }
-        Ok(pending)
+        Ok(())
     }
 
     /// Visits what is in the tables, with `pending` over it.
