@@ -31,6 +31,7 @@ mod restart;
 mod results_http;
 mod scheduling;
 mod service;
+mod services;
 mod serving;
 mod socket;
 mod stop;

@@ -124,7 +124,9 @@ pub fn execution_row(execution: &Execution, wide: bool) -> [String; 7] {
 /// Runs `codling job executions`.
 pub fn executions(args: &OfJob, client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
     let what = format!("list the executions of job {}", args.job.id);
-    let query: Vec<_> = args.order_by.map(|o| ("order_by", o.as_str())).into_iter().collect();
+    let versions = args.versions.query();
+    let mut query: Vec<_> = args.order_by.map(|o| ("order_by", o.as_str())).into_iter().collect();
+    query.extend(versions.as_ref().map(|(name, value)| (*name, value.as_str())));
     let list: List<Execution> = fetch(client, &path(&args.job.id, "/executions"), &query, &args.page, &what)?;
     list.print(
         context,
@@ -155,6 +157,8 @@ pub fn history(args: &HistoryArgs, client: &Client, context: &Context<'_>) -> Re
     let what = format!("list the history of job {}", args.job.id);
     let mut query = vec![("event_type", args.event_type.as_str())];
     query.extend(args.execution_id.as_deref().map(|id| ("execution_id", id)));
+    let versions = args.versions.query();
+    query.extend(versions.as_ref().map(|(name, value)| (*name, value.as_str())));
     let list: List<Event> = fetch(client, &path(&args.job.id, "/history"), &query, &args.page, &what)?;
     list.print(
         context,

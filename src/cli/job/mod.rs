@@ -20,6 +20,7 @@ mod logs;
 mod merge;
 mod run;
 mod trial;
+mod versions;
 mod watch;
 
 pub(super) use trial::run_and_get;
@@ -52,6 +53,10 @@ pub enum JobCommand {
     Logs(LogsArgs),
     /// Stop a job
     Stop(StopArgs),
+    /// Run a job once more, as its next version
+    Rerun(RerunArgs),
+    /// List the versions of a job
+    Versions(OneJob),
     /// Fetch, verify and unpack the results of a job
     Get(GetArgs),
 }
@@ -71,6 +76,12 @@ pub struct RunArgs {
     /// Print the id only
     #[arg(long)]
     pub id_only: bool,
+    /// Make a new version of the job of this name even if nothing is different
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would change in the job of this name, and submit nothing
+    #[arg(long, conflicts_with_all = ["wait", "follow", "id_only", "force"])]
+    pub dry_run: bool,
     /// Stop waiting after this long (the job goes on); the exit status is then 124
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub wait_timeout: Option<Duration>,
@@ -147,6 +158,9 @@ pub struct OfJob {
     /// Sort by this
     #[arg(long, value_name = "FIELD", value_enum)]
     pub order_by: Option<JobOrder>,
+    /// Which versions.
+    #[command(flatten)]
+    pub versions: VersionArgs,
     /// Which part.
     #[command(flatten)]
     pub page: PageArgs,
@@ -164,6 +178,9 @@ pub struct HistoryArgs {
     /// Only events of this execution
     #[arg(long, value_name = "EXECUTION")]
     pub execution_id: Option<String>,
+    /// Which versions.
+    #[command(flatten)]
+    pub versions: VersionArgs,
     /// Which part.
     #[command(flatten)]
     pub page: PageArgs,
@@ -218,6 +235,39 @@ pub struct StopArgs {
     pub reason: String,
 }
 
+/// Run a job once more, as its next version
+#[derive(Debug, Args)]
+pub struct RerunArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: OneJob,
+    /// The version to be run again [default: the present one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub version: Option<u64>,
+    /// Why; goes into the job's history
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// Which versions of a job.
+#[derive(Debug, Clone, Args)]
+pub struct VersionArgs {
+    /// Of this version [default: the present one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub version: Option<u64>,
+    /// Of all versions
+    #[arg(long, conflicts_with = "version")]
+    pub all_versions: bool,
+}
+
+impl VersionArgs {
+    /// The parameter for a request.
+    fn query(&self) -> Option<(&'static str, String)> {
+        let all = self.all_versions.then(|| ("all_job_versions", "true".to_owned()));
+        all.or_else(|| Some(("job_version", self.version?.to_string())))
+    }
+}
+
 /// Fetch, verify and unpack the results of a job
 #[derive(Debug, Args)]
 pub struct GetArgs {
@@ -246,6 +296,8 @@ pub fn run(args: &JobArgs, context: &Context<'_>) -> Result<Exit, CliError> {
         JobCommand::History(args) => list::history(args, &client, context),
         JobCommand::Logs(args) => logs::logs(args, &client, context),
         JobCommand::Stop(args) => describe::stop(args, &client, context),
+        JobCommand::Rerun(args) => versions::rerun(args, &client, context),
+        JobCommand::Versions(args) => versions::versions(args, &client, context),
         JobCommand::Get(args) => get::get(args, &client, context),
     }
 }

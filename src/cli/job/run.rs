@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::watch::Watch;
-use super::{RunArgs, file};
+use super::{RunArgs, file, versions};
 use crate::cli::Context;
 use crate::cli::answers::{JobAnswer, read, short_id};
 use crate::cli::client::Client;
@@ -48,8 +48,12 @@ pub fn run(args: &RunArgs, client: &Client, context: &Context<'_>) -> Result<Exi
         return Err(CliError::new(Exit::Usage, "--wait-timeout needs --wait or --follow"));
     }
     let job = file::load(&args.file, context)?;
+    if args.dry_run {
+        return versions::dry_run(&job.job, client, context);
+    }
     let what = format!("submit {}", args.file.display());
-    let answer = client.put("orchestrator/jobs", &json!({"Job": job.job})).map_err(|e| e.doing(&what))?;
+    let body = json!({"Job": job.job, "Force": args.force});
+    let answer = client.put("orchestrator/jobs", &body).map_err(|e| e.doing(&what))?;
     let started = Instant::now();
     let submitted: Submitted = read(client, &answer).map_err(|e| e.doing(&what))?;
     let id = submitted.job_id.as_str();
