@@ -118,7 +118,7 @@ fn a_service_that_ends_is_run_again_after_growing_pauses_until_it_is_stopped() {
 }
 
 #[test]
-fn a_trap_and_a_failed_input_are_run_again_too_and_a_daemon_is_one() {
+fn a_trap_is_run_again_too_and_a_daemon_is_one() {
     let dir = Dir::new();
     let node = Node::start(&dir.join("data"), &["-c", "Compute.RestartPause=10ms"]);
     let trap = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
