@@ -70,7 +70,9 @@ case ${CODLING_RUST:-} in
     *) die 64 "CODLING_RUST is '$CODLING_RUST': say rustup or debian" ;;
 esac
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
-    std=(-Zbuild-std=std,panic_abort)
+    std=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+    # 32-bit ARM instructions are long: what is panicked still says so, but not in which line.
+    flags+=' -Z location-detail=none'
     # What lets a released compiler take that option.
     export RUSTC_BOOTSTRAP=1
 fi
