@@ -24,6 +24,8 @@ missing=()
 while read -r tool package; do
     [ -z "$tool" ] || command -v "$tool" >/dev/null || missing+=("$package")
 done <<<"$needed"
+# Debian's Python comes without what virtual environments are made with.
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing: ${missing[*]}"
     command -v apt-get >/dev/null || { echo "please install: ${missing[*]}" >&2; exit 69; }
@@ -47,6 +49,9 @@ cargo clippy --locked --no-default-features --features interpreter,tls -- -D war
 
 say "guests: the modules that ship are what their sources give"
 ./guests/build.sh --check
+
+say "clients that are not ours"
+./tests/clients/setup.sh
 
 say "tests"
 cargo test --locked --features interpreter

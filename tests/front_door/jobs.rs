@@ -40,7 +40,7 @@ pub fn hello(text: &str) -> Value {
     wasm(&print_wat(text))
 }
 
-fn print_wat(text: &str) -> String {
+pub fn print_wat(text: &str) -> String {
     print_after("", "", text)
 }
 

@@ -11,6 +11,7 @@ mod addresses;
 mod attack;
 mod bad_input;
 mod boards;
+mod clients;
 mod config;
 mod demo;
 mod disk_full;
