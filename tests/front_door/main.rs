@@ -16,6 +16,7 @@ mod config;
 mod demo;
 mod disk_full;
 mod doctor;
+mod exchanges;
 mod first_boot;
 mod hostile;
 mod job_get;
