@@ -1,4 +1,4 @@
-//! Packs what `codling demo` carries, and leaves out what the program cannot use: it is flashed to boards, and every
+//! Packs what the program carries, and leaves out what the program cannot use: it is flashed to boards, and every
 //! byte of it counts.
 
 use std::error::Error;
@@ -7,9 +7,10 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Files of the repository, and what they are called in the build directory.
-const CARRIED: [(&str, &str); 2] = [
+const CARRIED: [(&str, &str); 3] = [
     ("guests/weather.wasm", "weather.wasm.gz"),
     ("examples/data/seattle-weather.csv", "seattle-weather.csv.gz"),
+    ("src/api/openapi.json", "openapi.json.gz"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

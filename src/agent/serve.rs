@@ -74,6 +74,7 @@ pub(super) async fn start(
         names: Names::default(),
         token: token.clone(),
         parcels: parcels.clone(),
+        ended: Default::default(),
         started: node.clock.now(),
     };
     let inner = InnerAddress::default();

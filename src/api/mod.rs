@@ -18,13 +18,16 @@ mod hosts;
 mod jobs;
 mod links;
 mod logs;
+mod metrics;
 mod node;
+mod openapi;
 mod page;
 mod range;
 mod results;
 mod routes;
 mod selectors;
 mod serve;
+mod table;
 mod urls;
 mod versions;
 
@@ -45,6 +48,7 @@ pub use ask::{Ask, Reply};
 pub use bases::Bases;
 pub use hosts::Hosts;
 pub use links::Links;
+pub use metrics::EndedJobs;
 pub use routes::{API, RESULTS, handle, rules_of_api, rules_of_results};
 pub use serve::Handlers;
 pub use urls::{ResultUrls, UrlSettings};
@@ -198,6 +202,8 @@ pub struct App {
     pub names: Names,
     /// Where files are put for the gate to send.
     pub parcels: Parcels,
+    /// How many jobs have ended how, for who watches.
+    pub ended: EndedJobs,
     /// When the node started.
     pub started: Timestamp,
 }

@@ -4,7 +4,7 @@ use crate::gate::{Rule, SITE_FIELD};
 use crate::wire::{ApiError, Code};
 
 use super::ask::{Ask, Reply};
-use super::{App, archives, auth, executions, health, history, jobs, logs, node, results, versions};
+use super::{App, archives, table};
 
 /// The API's site.
 pub const API: &str = "api";
@@ -66,17 +66,10 @@ pub fn not_allowed(allowed: &str) -> ApiError {
 }
 
 fn api(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
-    let segments = ask.segments()?;
-    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-    match parts.as_slice() {
-        ["livez"] => only(ask, "GET, HEAD", |_| health::live(app)),
-        ["readyz"] => only(ask, "GET, HEAD", |_| Ok(health::ready(app, ask))),
-        ["api", "v1", rest @ ..] => {
-            meant_for_us(app, ask)?;
-            v1(app, ask, rest)
-        }
-        _ => Err(unknown(ask)),
-    }
+    let parts = ask.segments()?;
+    meant_for_us(app, ask)?;
+    let (answer, variable) = table::find(&ask.method, &parts, &ask.path)?;
+    answer(app, ask, variable)
 }
 
 /// Without a token, the name by which a request was sent is what tells it from one that a web page sends. What
@@ -90,96 +83,6 @@ fn meant_for_us(app: &App, ask: &Ask) -> Result<(), ApiError> {
     Err(ApiError::new(Code::Misdirected, format!("this node does not answer to the name '{name}'")).hint(
         "use its address, localhost or the machine's own name, or have its owner add the name to API.AllowedHosts",
     ))
-}
-
-fn v1(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
-    match parts {
-        ["version"] => only(ask, "GET, HEAD, POST", |_| Ok(node::old_version())),
-        ["auth"] => only(ask, "GET, HEAD", |_| Ok(auth::methods(app))),
-        ["auth", name] => {
-            only(ask, "GET, HEAD, POST", |method| auth::method(app, ask, name, method == "POST"))
-        }
-        ["agent", what] => agent(app, ask, what),
-        ["orchestrator", "jobs", rest @ ..] => job_routes(app, ask, rest),
-        ["orchestrator", "nodes"] => only(ask, "GET, HEAD", |_| node::list(app, ask)),
-        ["orchestrator", "nodes", id] => only(ask, "GET, HEAD, PUT", |method| match method {
-            "PUT" => Ok(node::update()),
-            _ => node::get(app, ask, id),
-        }),
-        ["codling", rest @ ..] => own(app, ask, rest),
-        _ => Err(unknown(ask)),
-    }
-}
-
-fn agent(app: &App, ask: &Ask, what: &str) -> Result<Reply, ApiError> {
-    let answer: fn(&App, &Ask) -> Result<Reply, ApiError> = match what {
-        "alive" => |_, _| Ok(health::alive()),
-        "version" => |_, _| Ok(node::version()),
-        "node" => node::agent,
-        "config" => |_, _| Ok(node::config()),
-        "authconfig" => |_, _| Ok(auth::config()),
-        _ => return Err(unknown(ask)),
-    };
-    only(ask, "GET, HEAD", |_| answer(app, ask))
-}
-
-fn job_routes(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
-    match parts {
-        [] => only(ask, "GET, HEAD, PUT, POST", |method| match method {
-            "GET" => jobs::list(app, ask),
-            _ => jobs::submit(app, ask),
-        }),
-        // A job may be called `diff`: only PUT means the other thing.
-        ["diff"] if ask.method == "PUT" => versions::compare(app, ask),
-        [id] => only(ask, "GET, HEAD, DELETE", |method| match method {
-            "GET" => jobs::get(app, ask, id),
-            _ => jobs::stop(app, ask, id),
-        }),
-        [id, "history"] => only(ask, "GET, HEAD", |_| history::get(app, ask, id)),
-        [id, "executions"] => only(ask, "GET, HEAD", |_| executions::get(app, ask, id)),
-        [id, "results"] => only(ask, "GET, HEAD", |_| executions::results(app, ask, id)),
-        [id, "versions"] => only(ask, "GET, HEAD", |_| versions::list(app, ask, id)),
-        [id, "rerun"] => only(ask, "PUT", |_| versions::rerun(app, ask, id)),
-        [id, "logs"] => only(ask, "GET, HEAD", |_| logs::follow(app, ask, id)),
-        _ => Err(unknown(ask)),
-    }
-}
-
-fn own(app: &App, ask: &Ask, parts: &[&str]) -> Result<Reply, ApiError> {
-    match parts {
-        ["results"] => only(ask, "GET, HEAD", |_| results::list(app, ask)),
-        ["results", id] => only(ask, "GET, HEAD, DELETE", |method| match method {
-            "GET" => results::get(app, ask, id),
-            _ => results::remove(app, id),
-        }),
-        ["results", id, "pin"] => only(ask, "PUT, DELETE", |method| match method {
-            "PUT" => results::pin(app, ask, id),
-            _ => results::unpin(app, ask, id),
-        }),
-        ["addresses"] => only(ask, "GET, HEAD", |_| Ok(node::addresses(app, ask))),
-        ["df"] => only(ask, "GET, HEAD", |_| results::df(app)),
-        ["stats"] => only(ask, "GET, HEAD", |_| Ok(results::stats(app))),
-        ["gc"] => only(ask, "POST", |_| results::gc(app, ask)),
-        _ => Err(unknown(ask)),
-    }
-}
-
-/// Calls `answer` if the method is one of those allowed; HEAD is GET by now.
-fn only(
-    ask: &Ask,
-    allowed: &str,
-    answer: impl FnOnce(&str) -> Result<Reply, ApiError>,
-) -> Result<Reply, ApiError> {
-    if allowed.split(", ").any(|method| method == ask.method) {
-        answer(&ask.method)
-    } else {
-        Err(not_allowed(allowed))
-    }
-}
-
-fn unknown(ask: &Ask) -> ApiError {
-    let path: String = ask.path.chars().take(200).collect();
-    ApiError::new(Code::NotFound, format!("there is nothing at {path}"))
 }
 
 #[cfg(test)]

@@ -52,6 +52,20 @@ impl fmt::Display for DeletionReason {
 }
 
 impl DeletionReason {
+    /// The stable word, as it is stored and shown to programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Quota => "quota",
+            Self::Count => "count",
+            Self::MinFree => "min_free",
+            Self::Size => "size",
+            Self::Removed => "removed",
+            Self::Lost => "lost",
+        }
+    }
+
     /// Every reason, in the order of the declaration.
     pub const ALL: [Self; 7] =
         [Self::Expired, Self::Quota, Self::Count, Self::MinFree, Self::Size, Self::Removed, Self::Lost];

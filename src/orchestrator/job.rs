@@ -13,6 +13,7 @@ use crate::model::{
     JobRecord, JobSpec, JobState, Level, Timestamp, Topic,
 };
 use crate::store::JobChange;
+use crate::sys::tally;
 
 use super::{ENDED_KEPT, ENDED_SLACK, FOREVER_HISTORY_MAX, HISTORY_MAX};
 
@@ -154,6 +155,7 @@ impl Active {
         }
         if self.record.state.is_terminal() {
             self.total_timer = None;
+            tally::JOB_DURATION.observe(now.since(self.record.created));
         }
         let level = Level::Job { previous: Some(previous), new: self.record.state };
         let note =

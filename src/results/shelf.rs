@@ -286,10 +286,19 @@ impl Shelf {
     /// Where the bytes are, and what goes next.
     #[must_use]
     pub fn df(&self) -> Df {
-        let space = self.disk.space().ok();
         let (now, jumps) = (self.trusted_now(), self.clock.jumps());
         let state = self.whole_state();
         let next = policy::next(&state.items(jumps), &self.policy(), now, NEXT_SHOWN);
+        let next = next.iter().filter_map(|pick| deletion(&state, pick)).collect();
+        drop(state);
+        Df { next, ..self.room_taken() }
+    }
+
+    /// The same without what goes next, which is what takes time.
+    #[must_use]
+    pub fn room_taken(&self) -> Df {
+        let space = self.disk.space().ok();
+        let state = self.whole_state();
         Df {
             quota: self.settings.quota,
             results: state.results(),
@@ -305,7 +314,7 @@ impl Shelf {
             max_size: Some(self.settings.max_size).filter(|size| *size != Bytes(u64::MAX)),
             gone: state.gone.iter().map(|(reason, gone)| (*reason, *gone)).collect(),
             doubt: self.clock.doubt(),
-            next: next.iter().filter_map(|pick| deletion(&state, pick)).collect(),
+            next: Vec::new(),
         }
     }
 

@@ -21,6 +21,7 @@ pub mod net;
 pub mod notify;
 pub mod reserve;
 pub mod survey;
+pub mod tally;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -15,7 +15,7 @@ const OTHER: &str = "the-next-token-9876543210";
 const WRONG: &str = "a-wrong-token-5555555555";
 
 /// Every kind of route that the API has, those of codling's own among them.
-const CLOSED: [(&str, &str); 18] = [
+const CLOSED: [(&str, &str); 20] = [
     ("PUT", "/api/v1/orchestrator/jobs"),
     ("POST", "/api/v1/orchestrator/jobs"),
     ("GET", "/api/v1/orchestrator/jobs"),
@@ -34,6 +34,8 @@ const CLOSED: [(&str, &str); 18] = [
     ("GET", "/api/v1/codling/df"),
     ("GET", "/api/v1/codling/stats"),
     ("POST", "/api/v1/codling/gc"),
+    ("GET", "/metrics"),
+    ("GET", "/api/v1/openapi.json"),
 ];
 
 const OPEN: [(&str, &str); 7] = [

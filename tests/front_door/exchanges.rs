@@ -101,7 +101,7 @@ fn replay(file: &Path, headers: &str) {
 
 /// Sends the request, again if it is to be repeated, until the answer is as wanted.
 fn run(what: &str, step: &Step, values: &mut Values, peers: &mut BTreeMap<String, Peer>) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     loop {
         let (host, bytes) = request(&step.request, values);
         let peer = peers.entry(host.clone()).or_insert_with(|| Peer::new(&host));
@@ -154,7 +154,7 @@ impl Peer {
     fn ask(&mut self, bytes: &[u8]) -> Answer {
         let stream = self.stream.get_or_insert_with(|| {
             let stream = TcpStream::connect(&self.host).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(*PATIENCE)).unwrap();
             BufReader::new(stream)
         });
         stream.get_mut().write_all(bytes).unwrap();

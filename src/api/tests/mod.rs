@@ -213,6 +213,7 @@ impl World {
             names: Names::default(),
             token: token.clone(),
             parcels: Parcels::new(),
+            ended: Default::default(),
             started: NOW,
         });
         let (stop, told) = oneshot::channel();
