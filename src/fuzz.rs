@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("addresses", crate::config::fuzz::addresses),
     ("ask", crate::api::fuzz::ask),
     ("bundle", crate::update::fuzz::bundle),
@@ -22,6 +22,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("pack", crate::archive::fuzz::pack),
     ("range", crate::api::fuzz::range),
     ("records", crate::store::fuzz::records),
+    ("router", crate::api::fuzz::router),
     ("selectors", crate::api::fuzz::selectors),
     ("unpack", crate::archive::fuzz::unpack),
     ("websocket", crate::wire::fuzz::websocket),

@@ -24,6 +24,40 @@ pub(crate) fn ask(data: &[u8]) {
     let _ = Selector::parse(ask.query.all("labels"));
 }
 
+/// A request's way to who answers it: what the gate lets through without a token leads nowhere else, and what is
+/// refused is refused in the right words.
+pub(crate) fn router(data: &[u8]) {
+    const OPEN: [&str; 8] = [
+        "/livez",
+        "/readyz",
+        "/api/v1/version",
+        "/api/v1/auth",
+        "/api/v1/auth/{name}",
+        "/api/v1/agent/alive",
+        "/api/v1/agent/version",
+        "/api/v1/agent/authconfig",
+    ];
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (method, target) = text.split_once(' ').unwrap_or(("GET", text));
+    let Ok(ask) = Ask::new(method, target) else { return };
+    let open = super::rules_of_api(method, &ask.path).open;
+    let Ok(parts) = ask.segments() else { return };
+    match super::table::find(&ask.method, &parts, &ask.path) {
+        Ok(found) => {
+            assert!(!open || OPEN.contains(&found.path), "{target} is open, and leads to {}", found.path);
+            let of_path = found.path.split('/').zip(ask.path.split('/'));
+            assert_eq!(of_path.count(), parts.len() + 1);
+            assert!(found.variable.is_empty() || parts.iter().any(|part| part == found.variable));
+        }
+        Err(error) => {
+            let allowed = error.details.get("Allow");
+            assert_eq!(error.status, if allowed.is_some() { 405 } else { 404 }, "{target}");
+            let listed = |words: &String| words.split(", ").any(|word| word == ask.method);
+            assert!(!allowed.is_some_and(listed), "{target}: {method} is allowed, and was refused");
+        }
+    }
+}
+
 /// The fields of a download, a line each: a range is never empty, and inside of the file.
 pub(crate) fn range(data: &[u8]) {
     const NAMES: [&str; 5] = ["Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since"];

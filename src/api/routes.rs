@@ -68,8 +68,8 @@ pub fn not_allowed(allowed: &str) -> ApiError {
 fn api(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     let parts = ask.segments()?;
     meant_for_us(app, ask)?;
-    let (answer, variable) = table::find(&ask.method, &parts, &ask.path)?;
-    answer(app, ask, variable)
+    let found = table::find(&ask.method, &parts, &ask.path)?;
+    (found.answer)(app, ask, found.variable)
 }
 
 /// Without a token, the name by which a request was sent is what tells it from one that a web page sends. What

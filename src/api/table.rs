@@ -85,16 +85,27 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/api/v1/codling/gc", methods: &[("POST", |app, ask, _| results::gc(app, ask))] },
 ];
 
-/// Who answers a request with this method for a path with these parts, and the variable part.
+/// A route that was found for a request.
+pub struct Found<'a> {
+    /// Its path, as the table has it.
+    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for those who check where requests go"))]
+    pub path: &'static str,
+    /// Who answers.
+    pub answer: Answer,
+    /// The variable part; empty if there is none.
+    pub variable: &'a str,
+}
+
+/// Who answers a request with this method for a path with these parts.
 ///
 /// # Errors
 /// There is no such path (404), or not for that method (405).
-pub fn find<'a>(method: &str, parts: &'a [String], path: &str) -> Result<(Answer, &'a str), ApiError> {
+pub fn find<'a>(method: &str, parts: &'a [String], path: &str) -> Result<Found<'a>, ApiError> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
         let Some(variable) = fits(route.path, parts) else { continue };
         if let Some((_, answer)) = route.methods.iter().find(|(name, _)| *name == method) {
-            return Ok((*answer, variable));
+            return Ok(Found { path: route.path, answer: *answer, variable });
         }
         for (name, _) in route.methods {
             allowed.push(name);
@@ -121,4 +132,44 @@ fn fits<'a>(path: &str, parts: &'a [String]) -> Option<&'a str> {
         }
     }
     rest.next().is_none().then_some(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(method: &str, path: &str) -> Result<(&'static str, String), ApiError> {
+        let ask = Ask::new(method, path).unwrap();
+        let parts = ask.segments().unwrap();
+        find(&ask.method, &parts, path).map(|found| (found.path, found.variable.to_owned()))
+    }
+
+    #[test]
+    fn the_first_route_that_has_the_method_is_taken() {
+        let job = "/api/v1/orchestrator/jobs/{id}";
+        assert_eq!(at("GET", "/api/v1/orchestrator/jobs/diff").unwrap(), (job, "diff".into()));
+        assert_eq!(at("DELETE", "/api/v1/orchestrator/jobs/diff").unwrap(), (job, "diff".into()));
+        assert_eq!(at("PUT", "/api/v1/orchestrator/jobs/diff").unwrap().0, "/api/v1/orchestrator/jobs/diff");
+        assert_eq!(at("HEAD", "/api/v1/orchestrator/jobs/a%2Fb").unwrap(), (job, "a/b".into()));
+        assert_eq!(at("HEAD", "/livez").unwrap(), ("/livez", String::new()));
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_not_allowed_are_told_apart() {
+        for path in
+            ["/", "//livez", "/livez/", "/LIVEZ", "/api/v1", "/api/v1/orchestrator/jobs/a/b", "/api/v2/auth"]
+        {
+            assert_eq!(at("GET", path).unwrap_err().status, 404, "{path}");
+        }
+        for (method, path, allowed) in [
+            ("POST", "/livez", "GET, HEAD"),
+            ("PATCH", "/api/v1/orchestrator/jobs", "GET, HEAD, PUT, POST"),
+            ("POST", "/api/v1/orchestrator/jobs/x", "GET, HEAD, DELETE"),
+            ("GET", "/api/v1/orchestrator/jobs/x/rerun", "PUT"),
+            ("HEAD", "/api/v1/codling/results/x/pin", "PUT, DELETE"),
+        ] {
+            let error = at(method, path).unwrap_err();
+            assert_eq!((error.status, error.details["Allow"].as_str()), (405, allowed), "{method} {path}");
+        }
+    }
 }
