@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::jobs;
 use crate::node::{Dir, Node, PATIENCE};
@@ -129,7 +129,7 @@ fn run(what: &str, step: &Step, values: &mut Values, peers: &mut BTreeMap<String
 /// The request's bytes, and where they go: lines of the head end as HTTP has it, and what is in braces has its value.
 fn request(template: &str, values: &Values) -> (String, Vec<u8>) {
     let filled = fill(template, values);
-    let (head, body) = filled.split_once("\n\n").unwrap_or((&filled, ""));
+    let (head, body) = filled.split_once("\n\n").unwrap_or((filled.trim_end(), ""));
     let body = body.trim_end_matches('\n');
     let head = head.replace("{length}", &body.len().to_string()).replace('\n', "\r\n");
     let host = head.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap().to_owned();
@@ -159,7 +159,8 @@ impl Peer {
         });
         stream.get_mut().write_all(bytes).unwrap();
         let answer = Answer::read(stream);
-        if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+        let last = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        if last || answer.status == 101 {
             self.stream = None;
         }
         answer
@@ -187,6 +188,10 @@ impl Answer {
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
         let mut answer = Self { status, headers, body: Vec::new() };
+        if answer.status == 101 {
+            answer.body = messages(stream).to_string().into_bytes();
+            return answer;
+        }
         let length = answer.header("content-length").unwrap().parse().unwrap();
         answer.body.resize(length, 0);
         stream.read_exact(&mut answer.body).unwrap();
@@ -261,6 +266,33 @@ impl Answer {
         }
         fits.into_iter().collect()
     }
+}
+
+/// What a websocket brings until it is closed: its messages, and the code of the end (nothing if it just ended).
+fn messages(stream: &mut impl BufRead) -> Value {
+    let mut messages: Vec<Value> = Vec::new();
+    let mut bytes = |n: usize| {
+        let mut bytes = vec![0; n];
+        stream.read_exact(&mut bytes).map(|()| bytes).ok()
+    };
+    while let Some(head) = bytes(2) {
+        let long = match head[1] {
+            length @ 0..=125 => Some(u64::from(length)),
+            126 => bytes(2).map(|b| u64::from(u16::from_be_bytes([b[0], b[1]]))),
+            127 => bytes(8).map(|b| u64::from_be_bytes(b.try_into().unwrap())),
+            _ => panic!("a server does not mask"),
+        };
+        let Some(payload) = long.and_then(|length| bytes(usize::try_from(length).unwrap())) else { break };
+        match head[0] & 0x0f {
+            1 | 2 => messages.push(serde_json::from_slice(&payload).unwrap()),
+            8 => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                return json!({ "messages": messages, "close": code });
+            }
+            _ => {}
+        }
+    }
+    json!({ "messages": messages, "close": null })
 }
 
 fn null_in_list(value: &Value) -> bool {
