@@ -228,7 +228,38 @@ fn process(app: &App, page: &mut Page) {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::{JobDigest, JobId, JobRecord, Timestamp};
+    use crate::store::{StoreSettings, open};
+
     use super::*;
+
+    #[test]
+    fn ended_jobs_are_looked_through_once_in_a_while_only() {
+        let stores = open(&StoreSettings::memory()).unwrap();
+        let put = |state| {
+            let record = JobRecord {
+                id: JobId::random(),
+                digest: JobDigest::of(b""),
+                name: String::new(),
+                state,
+                message: String::new(),
+                version: 1,
+                revision: 1,
+                created: Timestamp(1),
+                modified: Timestamp(1),
+            };
+            let mut change = stores.jobs.change();
+            change.put_job(&record);
+            stores.jobs.write(change).wait().unwrap();
+        };
+        let (ended, now) = (EndedJobs::default(), Instant::now());
+        put(JobState::Failed);
+        put(JobState::Running);
+        assert_eq!(ended.get(&stores.jobs, now).unwrap(), [0, 1, 0]);
+        put(JobState::Completed);
+        assert_eq!(ended.get(&stores.jobs, now + ENDED_FOR / 2).unwrap(), [0, 1, 0], "as they were");
+        assert_eq!(ended.get(&stores.jobs, now + ENDED_FOR).unwrap(), [1, 1, 0]);
+    }
 
     #[test]
     fn a_page_is_as_prometheus_reads_it() {

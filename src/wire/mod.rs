@@ -10,6 +10,8 @@ pub mod execution_view;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+#[cfg(test)]
+mod golden;
 pub mod history_view;
 pub mod job;
 pub mod job_view;
