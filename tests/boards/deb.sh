@@ -123,7 +123,7 @@ job_file() {
     python3 - "$@" <<'END'
 import base64, json, sys
 module = base64.b64encode(open("guests/probe.wasm", "rb").read()).decode()
-print(json.dumps({"Name": "probe", "Type": "batch", "Count": 1, "Tasks": [{"Name": "main",
+print(json.dumps({"Type": "batch", "Count": 1, "Tasks": [{"Name": "main",
     "Engine": {"Type": "wasm", "Params": {"EntryModule": "/app/probe.wasm", "Parameters": sys.argv[1:]}},
     "InputSources": [{"Target": "/app/probe.wasm", "Source": {"Type": "inline",
         "Params": {"URL": "data:application/wasm;base64," + module}}}],
