@@ -40,6 +40,10 @@ pub(crate) fn router(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (method, target) = text.split_once(' ').unwrap_or(("GET", text));
     let Ok(ask) = Ask::new(method, target) else { return };
+    // The gate lets through nothing else.
+    if !ask.path.starts_with('/') {
+        return;
+    }
     let open = super::rules_of_api(method, &ask.path).open;
     let Ok(parts) = ask.segments() else { return };
     match super::table::find(&ask.method, &parts, &ask.path) {
