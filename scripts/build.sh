@@ -77,12 +77,14 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
     export RUSTC_BOOTSTRAP=1
 fi
 
+# A directory for each, so that two can be built side by side.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/cross/$target}
 export "CARGO_TARGET_${name^^}_RUSTFLAGS=$flags"
 no_paths "$target"
 say "building $target, $kind, with $(rustc --version) and $linker"
 "${build[@]}" --locked --release --bin codling "${features[@]}" "${std[@]}"
 mkdir -p "$out"
-install -m 755 "${CARGO_TARGET_DIR:-target}/$target/release/codling" "$out/codling"
+install -m 755 "$CARGO_TARGET_DIR/$target/release/codling" "$out/codling"
 
 # The newest that it asks for; a static program needs none.
 needed=$(readelf -V "$out/codling" | grep -o 'GLIBC_[0-9.]*' | sort -urV | head -n 1 || true)

@@ -45,3 +45,11 @@ commit_time() {
         SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
     export SOURCE_DATE_EPOCH
 }
+
+# debian_mirror SUITE: where this machine's own apt has a suite of Debian from.
+debian_mirror() {
+    local site
+    site=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' | sed -n "s/ $1\$//p" | head -n 1)
+    [ -n "$site" ] || die 69 "this machine's apt has no $1: please add that suite of Debian to its sources"
+    echo "$site"
+}

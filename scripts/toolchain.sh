@@ -26,13 +26,15 @@ use_zig() {
 # apt with lists of its own: Debian's packages for other processors, without a word to the machine's own apt, which must
 # not be given another architecture (one whose security suite is stale would take the whole suite away).
 private_apt() {
-    local dir=$toolchains/apt key=/usr/share/keyrings/debian-archive-keyring.gpg mirror=http://deb.debian.org
+    local dir=$toolchains/apt key=/usr/share/keyrings/debian-archive-keyring.gpg main security
+    main=$(debian_mirror bookworm)
+    security=$(debian_mirror bookworm-security)
     mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
     : >"$dir/status"
     cat >"$dir/sources.list" <<SOURCES
-deb [signed-by=$key arch=amd64,arm64] $mirror/debian bookworm main
-deb [signed-by=$key arch=amd64,arm64] $mirror/debian-security bookworm-security main
-deb [signed-by=$key arch=armhf] $mirror/debian trixie main
+deb [signed-by=$key arch=amd64,arm64] $main bookworm main
+deb [signed-by=$key arch=amd64,arm64] $security bookworm-security main
+deb [signed-by=$key arch=armhf] $main trixie main
 SOURCES
     cat >"$dir/apt.conf" <<CONF
 Dir::State "$dir/state";

@@ -62,7 +62,7 @@ need mmdebstrap mmdebstrap
 need systemd-sysusers systemd
 mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true; } |
     sed -nE 's/^(deb .*|URIs:) *(https?:[^ ]*\/debian)\/?( .*|$)/\2/p' | head -1)
-[ -n "$mirror" ] || mirror=http://deb.debian.org/debian
+[ -n "$mirror" ] || mirror=$(debian_mirror bookworm)
 mkdir -p "${out%/*}"
 # shellcheck disable=SC2016  # hooks are expanded by mmdebstrap's shell
 mmdebstrap --quiet --mode=root --arch=arm64 --variant=extract --format=tar \

@@ -61,10 +61,27 @@ demo() {
 }
 
 if part build; then
-    while read -r target kind most; do
-        [ -n "$target" ] || continue
-        if [ "$kind" = lean ]; then scripts/build.sh "$target" lean; else scripts/build.sh "$target"; fi
-    done <<<"$sizes"
+    # What builds need, before two of them could want to install it at the same time.
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+    (
+        . scripts/toolchain.sh
+        use_zig
+        while read -r target kind most; do
+            [ -z "$target" ] || rustup_has "$target" || use_debian_rust
+        done <<<"$sizes"
+    )
+    say "building every target, two at a time"
+    # The two kinds of one target share a directory: one after the other, in one line.
+    sed -n 's/^ *\([a-z0-9_-]*linux[a-z0-9_-]*\) *\(full\|lean\).*/\1 \2/p' <<<"$sizes" | sort | awk '
+        { kinds[$1] = kinds[$1] " " $2 } END { for (target in kinds) print target kinds[target] }' |
+        xargs -P 2 -L 1 bash -euc 'target=$0
+            for kind in "$@"; do
+                log=target/boards/targets/$target-$kind.build
+                [ "$kind" = full ] && kind=
+                scripts/build.sh "$target" $kind >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 255; }
+                tail -n 1 "$log"
+            done'
 fi
 
 say "sizes"

@@ -44,8 +44,8 @@ mmdebstrap --quiet --architectures=arm64 --variant=extract --include="$(IFS=,; e
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --setup-hook='mkdir -p "$1"/usr/bin "$1"/usr/sbin "$1"/usr/lib; for d in bin sbin lib; do ln -s usr/$d "$1"/$d; done' \
-    bookworm "$root" "deb http://deb.debian.org/debian bookworm main" \
-    "deb http://deb.debian.org/debian-security bookworm-security main" >&2
+    bookworm "$root" "deb $(debian_mirror bookworm) bookworm main" \
+    "deb $(debian_mirror bookworm-security) bookworm-security main" >&2
 
 say "kernels and initramfs" >&2
 # Modules that the two machines need, in kernel and initramfs.
