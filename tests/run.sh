@@ -58,3 +58,7 @@ cargo test --locked --features interpreter
 
 say "fuzzing, for a short while; longer with FUZZ_SECONDS"
 ./fuzz/run.sh
+
+say "boards: packages, updates, cards and power cuts with the boards' own tools and emulators"
+# The static targets take as long again to build: ./tests/boards/run.sh has them all.
+CODLING_TARGETS='aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf' ./tests/boards/run.sh

@@ -4,6 +4,8 @@
 # from processor to processor. Prints in numbers what ran where.
 #
 # ./tests/boards/targets.sh [build] [run] [tests] [moves]   these parts only
+#
+#   CODLING_TARGETS   these targets instead of all
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
@@ -36,6 +38,16 @@ sizes='
     x86_64-unknown-linux-gnu      full 10000000
 '
 
+# Of a table's rows those that are wanted.
+wanted() {
+    while read -r target rest; do
+        case " ${CODLING_TARGETS:-$target} " in *" $target "*) [ -z "$target" ] || echo "$target $rest" ;; esac
+    done
+}
+boards=$(wanted <<<"$boards")
+sizes=$(wanted <<<"$sizes")
+[ -n "$sizes" ] || die 64 "CODLING_TARGETS names none of the targets: $CODLING_TARGETS"
+
 built() { if [ "$2" = lean ]; then echo "target/dist/$1/lean/codling"; else echo "target/dist/$1/codling"; fi; }
 
 # A script that runs a target's program in its emulator, and is the program for the tests.
@@ -66,7 +78,7 @@ if part build; then
     need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
     (
         . scripts/toolchain.sh
-        use_zig
+        case $sizes in *musl*) use_zig ;; esac
         while read -r target kind most; do
             [ -z "$target" ] || rustup_has "$target" || use_debian_rust
         done <<<"$sizes"
@@ -112,6 +124,8 @@ left_out='
     lifecycle::a_clock_that_jumps_by_years        preloads libfaketime, which is for this machine
     power::kills_at_random_moments                kills within 0.6 s of a start, when an emulated node has not begun
     serving::a_crowd_behind_one_address           measures memory, to which an emulator adds its own
+    update::                                      installs the program and starts it by itself, like the demo
+    logs::the_command_line_shows_logs_and_follows  Ctrl-C does not end a program that waits in the emulator
     service::the_system_call_filter_lets_the_node  strace sees the system calls of the emulator
 '
 
@@ -147,7 +161,9 @@ if part moves; then
     while read -r target emulator cpu libc; do
         [ -z "$target" ] || programs+=$(emulated "$target" "$emulator" "$cpu" "$libc"):
     done <<<"$boards"
-    CODLING_PATIENCE=600 CODLING_MOVES=$programs$PWD/$(built x86_64-unknown-linux-gnu full) \
+    # This machine's own program is the tests'.
+    cargo build --locked --quiet --features interpreter
+    CODLING_PATIENCE=600 CODLING_MOVES=$programs$PWD/target/debug/codling \
         cargo test --locked --quiet --features interpreter --test front_door -- --nocapture moves:: || bad=1
 fi
 exit "$bad"
