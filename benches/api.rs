@@ -54,7 +54,7 @@ fn wrk(what: &str, connections: usize, seconds: u32, url: &str, script: Option<&
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
         line.map_or_else(|| panic!("no {name} in {text}"), |rest| rest.trim().to_owned())
     };
-    // What was refused because too much waited, and connections that were closed for it.
+    // What was refused, and connections that were closed.
     let rest = |name: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
         line.map_or_else(String::new, |rest| format!("; {} {}", name.trim_end_matches(':'), rest.trim()))
