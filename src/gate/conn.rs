@@ -121,6 +121,9 @@ impl Conn {
                 self.buffer.drain(..2);
                 (empty_lines, looked_at) = (empty_lines + 1, 0);
             }
+            if let Some(refusal) = head::foreign(&self.buffer) {
+                return Err(refusal.into());
+            }
             let tail = self.buffer.get(looked_at..).unwrap_or_default();
             if let Some(end) = head::end_of_head(tail).map(|end| end + looked_at).filter(|e| *e <= HEAD_BYTES)
             {

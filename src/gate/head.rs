@@ -87,6 +87,21 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
+/// What to say at once to who has begun with what begins no request, such as TLS: it waits for an answer, and no end of
+/// a head would come.
+pub fn foreign(bytes: &[u8]) -> Option<Refusal> {
+    match bytes.first()? {
+        // A handshake record (RFC 8446 5.1).
+        0x16 => Some(Refusal {
+            hint: "ask for http://, without TLS",
+            ..Refusal::bad("this port speaks plain HTTP")
+        }),
+        b'\r' => None,
+        first if first.is_ascii_graphic() => None,
+        _ => Some(Refusal::bad("the request line is malformed")),
+    }
+}
+
 /// What to say when no head ends within the limit.
 pub fn too_large(bytes: &[u8]) -> Refusal {
     if bytes.contains(&b'\n') {

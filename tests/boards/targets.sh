@@ -124,6 +124,7 @@ left_out='
     lifecycle::a_clock_that_jumps_by_years        preloads libfaketime, which is for this machine
     power::kills_at_random_moments                kills within 0.6 s of a start, when an emulated node has not begun
     serving::a_crowd_behind_one_address           measures memory, to which an emulator adds its own
+    logs::a_hundred_follow_one_log                measures memory, to which an emulator adds its own
     update::                                      installs the program and starts it by itself, like the demo
     logs::the_command_line_shows_logs_and_follows  Ctrl-C does not end a program that waits in the emulator
     service::the_system_call_filter_lets_the_node  strace sees the system calls of the emulator

@@ -49,6 +49,19 @@ fn what_is_malformed_is_refused_and_the_connection_ends() {
 }
 
 #[test]
+fn what_begins_no_request_is_told_before_a_head_could_end() {
+    let node = Node::start(Limits { head_time: Duration::from_secs(600), ..limits() });
+    for (begin, wanted) in
+        [("\x16\x03\x01", "plain HTTP"), ("\r\n\x16\x03", "plain HTTP"), ("\0", "malformed")]
+    {
+        let mut client = node.connect();
+        client.send(begin);
+        let answer = client.answer(false);
+        assert!(answer.status == 400 && answer.text().contains(wanted), "{begin:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_second_request_is_not_smuggled_in() {
     let node = Node::start(limits());
     let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
