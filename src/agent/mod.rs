@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -49,6 +48,7 @@ use crate::sys::{
     StatVfs, SystemTimes, device_tree,
 };
 
+use self::deletions::Deletions;
 use self::desk::{Desk, obey};
 use self::forget::{Databases, Forget};
 pub use self::identity::{Identity, IdentityError};
@@ -56,9 +56,6 @@ use self::lock::DataDirLock;
 use self::news::News;
 use self::starts::Start;
 use self::stop::{Signals, Stopping};
-
-/// How much later than [`StoreSettings::flush_after`] the word of a deletion may have been on its way into a history.
-const LATE_WORDS: Duration = Duration::from_secs(60);
 
 /// Why the node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -317,7 +314,8 @@ impl Node {
         self.shelf.surround(self.surroundings(settings, &compute));
         let start = Start::note(settings, &self.stores)?;
         start.hold(&compute, &self.health);
-        self.recover(settings, &compute, &orchestrator).await?;
+        let deletions = deletions::hook(&self.shelf);
+        self.recover(settings, &compute, &orchestrator, &deletions).await?;
         // What compute can say of the last run is heard before anybody asks.
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
@@ -326,9 +324,8 @@ impl Node {
         let _ = self.stores.executions.ping().await;
         let (handle, commands) = NodeHandle::new();
         let changed = Rc::new(Notify::new());
-        let deletions = deletions::hook(&self.shelf);
         let front = serve::start(settings, &self, &offer, handle).await?;
-        tokio::task::spawn_local(deletions::note(orchestrator.clone(), deletions));
+        tokio::task::spawn_local(deletions.note(orchestrator.clone(), Arc::clone(&self.shelf)));
         self.keep_house(&compute, &orchestrator, &packer, Rc::clone(&changed));
         let news = News::new(&self.bell, &self.stores.executions);
         let desk = Desk {
@@ -442,16 +439,11 @@ impl Node {
         settings: &Settings,
         compute: &Compute,
         orchestrator: &Orchestrator,
+        deletions: &Deletions,
     ) -> Result<(), AgentError> {
         let recovered = compute.recover().await?;
         let active = orchestrator.recover()?;
-        for deletion in &self.gone {
-            orchestrator.note_deletion(deletion).await;
-        }
-        // What went in the last moments of a run that was cut off may not be in the histories yet.
-        for deletion in self.shelf.last_deleted(settings.store.flush_after + LATE_WORDS, &self.gone)? {
-            orchestrator.note_deletion_once(&deletion).await?;
-        }
+        deletions.catch_up(orchestrator, &self.shelf, &self.gone, settings.store.flush_after).await?;
         if active > 0 || recovered != compute::Recovered::default() {
             log::info!(
                 "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \

@@ -263,41 +263,36 @@ impl Orchestrator {
 
     /// Writes into a job's history that one of its results was deleted. One after the other: the next entry of a job
     /// that is over is numbered by what can be read of its history.
-    pub async fn note_deletion(&self, deletion: &Deletion) {
+    ///
+    /// # Errors
+    /// The store cannot be read or takes no changes: it is to be noted later.
+    pub async fn note_deletion(&self, deletion: &Deletion) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
         let mut change = self.parts.store.change();
-        let id = &deletion.execution_id;
         let message = deleted(deletion);
-        let noted = match self.state.borrow_mut().active.get_mut(&deletion.job_id) {
-            Some(active) => {
-                let state = active.record.state;
-                let level = Level::Job { previous: Some(state), new: state };
-                active.note(&mut change, level, Topic::Results, &message, None, now);
-                Ok(())
-            }
-            None => self.note_ended(&deletion.job_id, &mut change, message),
-        };
-        change.if_there(&deletion.job_id);
-        let noted = match noted {
-            Ok(()) => self.parts.store.write_lazy(change).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = noted {
-            log::warn!("cannot note in the history of {} that {id} went: {error}", deletion.job_id);
+        let running = self.state.borrow_mut().active.get_mut(&deletion.job_id).map(|active| {
+            let state = active.record.state;
+            let level = Level::Job { previous: Some(state), new: state };
+            active.note(&mut change, level, Topic::Results, &message, None, now);
+        });
+        if running.is_none() {
+            self.note_ended(&deletion.job_id, &mut change, message)?;
         }
+        change.if_there(&deletion.job_id);
+        self.parts.store.write_lazy(change).await
     }
 
-    /// As [`Self::note_deletion`], unless the history says so already.
+    /// Whether a job's history says that one of its results was deleted, or there is no such history.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn note_deletion_once(&self, deletion: &Deletion) -> Result<(), StoreError> {
+    pub fn has_noted(&self, deletion: &Deletion) -> Result<bool, StoreError> {
         let message = deleted(deletion);
-        let history = self.parts.store.history(&deletion.job_id, 0, usize::MAX)?;
-        if !history.iter().any(|event| event.topic == Topic::Results && event.message == message) {
-            self.note_deletion(deletion).await;
+        if self.parts.store.get(&deletion.job_id)?.is_none() {
+            return Ok(true);
         }
-        Ok(())
+        let history = self.parts.store.history(&deletion.job_id, 0, usize::MAX)?;
+        Ok(history.iter().any(|event| event.topic == Topic::Results && event.message == message))
     }
 
     /// An entry in the history of a job that is over.

@@ -329,8 +329,9 @@ fn each_result_that_goes_has_its_own_entry_in_the_history() {
         for execution_id in asked {
             let (size, reason) = (Bytes::kib(1), DeletionReason::Quota);
             let deletion = Deletion { execution_id, job_id: job_id.clone(), size, reason };
-            role.note_deletion(&deletion).await;
-            role.note_deletion_once(&deletion).await.unwrap();
+            assert!(!role.has_noted(&deletion).unwrap());
+            role.note_deletion(&deletion).await.unwrap();
+            assert!(role.has_noted(&deletion).unwrap());
         }
         let history = stores.jobs.history(&job_id, before, 100).unwrap();
         let seqs: Vec<u64> = history.iter().map(|event| event.seq).collect();

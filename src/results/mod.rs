@@ -19,6 +19,8 @@ pub use error::{Missing, NoRoom, PublishError, Refusal, ShelfError};
 pub use lease::{ReadLease, ScratchLease};
 pub use publish::{Published, STEP};
 pub use room::ROOM_LEAST;
-pub use shelf::{Df, NEXT_SHOWN, OpenResult, PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX};
+pub use shelf::{
+    Df, NEXT_SHOWN, OpenResult, PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX, Went,
+};
 pub use state::Gone;
 pub use sweep::SweepReport;

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,6 +92,15 @@ pub struct Df {
     pub doubt: Option<Doubt>,
     /// What goes next and why: what is due now, then what goes first when room is needed.
     pub next: Vec<Deletion>,
+}
+
+/// A result that is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Went {
+    /// When, by the wall clock of that time.
+    pub at: Timestamp,
+    /// What, and why.
+    pub deletion: Deletion,
 }
 
 /// An archive that is being read.
@@ -240,29 +250,28 @@ impl Shelf {
         Ok(rows)
     }
 
-    /// What was deleted last besides `others`, and what had been deleted within that time before it.
+    /// The deletion before the one given, or the newest one.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn last_deleted(&self, within: Duration, others: &[Deletion]) -> Result<Vec<Deletion>, StoreError> {
-        let rows: Vec<ExecutionId> = {
-            let state = self.state();
-            let rows = state.tombstones.iter().rev().map(|(at, id)| (*at, execution_id(id)));
-            let mut rows = rows.filter(|(_, id)| others.iter().all(|other| other.execution_id != *id));
-            let Some((last, id)) = rows.next() else { return Ok(Vec::new()) };
-            let recent = rows.take_while(|(at, _)| last.since(*at) <= within).map(|(_, id)| id);
-            std::iter::once(id).chain(recent).collect()
-        };
-        let mut found = Vec::new();
-        for id in rows {
+    pub fn deleted_before(&self, place: Option<&Went>) -> Result<Option<Went>, StoreError> {
+        let mut place = place.map(|went| (went.at, went.deletion.execution_id.uuid()));
+        loop {
+            let before = {
+                let state = self.state();
+                let end = place.map_or(Bound::Unbounded, Bound::Excluded);
+                state.tombstones.range((Bound::Unbounded, end)).next_back().copied()
+            };
+            let Some((at, id)) = before else { return Ok(None) };
+            place = before;
+            // One that has just been forgotten, or published again, is not in the ledger as deleted.
             if let Some(ResultEntry { execution_id, job_id, size, status, .. }) =
-                self.executions.result(&id)?
+                self.executions.result(&execution_id(&id))?
                 && let ResultStatus::Deleted { reason, .. } = status
             {
-                found.push(Deletion { execution_id, job_id, size, reason });
+                return Ok(Some(Went { at, deletion: Deletion { execution_id, job_id, size, reason } }));
             }
         }
-        Ok(found)
     }
 
     /// The row of one result, also if it has gone.

@@ -189,12 +189,12 @@ pub(super) fn node<T>(
         let (reports, mut reported) = mpsc::unbounded_channel();
         let runner = Arc::clone(&script) as _;
         let (compute, orchestrator) = node.roles(&settings, &offer, runner, packer, reports);
-        node.recover(&settings, &compute, &orchestrator).await.map_err(with_causes)?;
+        let deletions = deletions::hook(&node.shelf);
+        node.recover(&settings, &compute, &orchestrator, &deletions).await.map_err(with_causes)?;
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
         }
-        let deleted = deletions::hook(&node.shelf);
-        tokio::task::spawn_local(deletions::note(orchestrator.clone(), deleted));
+        tokio::task::spawn_local(deletions.note(orchestrator.clone(), Arc::clone(&node.shelf)));
         let listener = orchestrator.clone();
         let pump = tokio::task::spawn_local(async move {
             while let Some(report) = reported.recv().await {
@@ -300,7 +300,7 @@ impl Alive {
     }
 
     /// Submits a job and waits for its end; answers with its execution.
-    async fn run(&self, spec: JobSpec) -> Option<ExecutionId> {
+    pub(super) async fn run(&self, spec: JobSpec) -> Option<ExecutionId> {
         let job = self.submit(spec).await?;
         self.ended(Some(&job)).await;
         self.rows(&job).into_iter().next().map(|row| row.id)

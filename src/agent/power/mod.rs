@@ -7,6 +7,7 @@
 mod check;
 pub(super) mod disk;
 mod life;
+mod notes;
 mod update;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
