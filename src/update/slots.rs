@@ -185,14 +185,20 @@ impl Slots {
             Some(_) => return Err(UpdateError::TrialUnderWay),
         };
         self.check_room(slot, bundle.manifest())?;
+        // What it says of the version that leaves the slot is no word for the one that comes.
+        remove_if_there(&*self.files, &self.home.join(LAST))?;
+        self.files.sync_dir(&self.home).map_err(UpdateError::io("sync", &self.home))?;
         self.fill(slot, bundle)?;
         match state {
             None => {
+                // In this order: what is started has somebody to guard it.
                 self.point(GOOD, slot)?;
                 self.point(CURRENT, slot)?;
                 Ok(State::Settled { slot })
             }
             Some(state) => {
+                // In this order: what `current` names tells the schema of a node that works (`Slots::schema`). If it
+                // named this version, and nothing told of the trial, whoever tries again would go without the copy.
                 let trial = self.write(next(&state, Event::Applied { copy })?)?;
                 self.point(CURRENT, trial.current())?;
                 Ok(trial)
@@ -264,6 +270,9 @@ impl Slots {
     }
 
     /// Does what [`State::Good`] or [`State::Back`] asks for; what it did before is done again, or was.
+    ///
+    /// The state goes last: until then, the next guard does all of this again, so that the order of what comes before it
+    /// does no harm. Without a state, `good` says what is started, on databases that it has to be able to read.
     fn finish(&self, state: &State) -> Result<State, UpdateError> {
         let slot = state.good();
         self.point(CURRENT, slot)?;
@@ -364,8 +373,12 @@ impl Slots {
         let state = match state {
             State::Settled { slot } => {
                 let manifest = self.verify(slot.other())?;
-                if let Some(last) = self.last().filter(|last| !last.proven) {
-                    let why = format!("version {} went back: {}", last.version, last.reason);
+                let why = match self.last() {
+                    Some(last) if last.proven => None,
+                    Some(last) => Some(format!("version {} went back: {}", last.version, last.reason)),
+                    None => Some(format!("version {} was never on trial", manifest.version)),
+                };
+                if let Some(why) = why {
                     return Err(UpdateError::Broken { slot: slot.other(), why });
                 }
                 if restore && !self.databases.has_copy() {

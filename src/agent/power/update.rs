@@ -19,6 +19,13 @@ fn program(version: &str) -> Vec<u8> {
 
 const OLD_DATA: &[u8] = b"as version 3 left them";
 
+/// What versions make of them that write them anew.
+const DATA_OF_7: &[u8] = b"as version 7 writes them, and no other reads";
+const DATA_OF_8: &[u8] = b"as version 8 writes them, and no other reads";
+
+/// Versions that never proved themselves.
+const NEVER_GOOD: [&str; 4] = ["3", "4", "5", "7"];
+
 fn data(root: &Path) -> PathBuf {
     root.join("data")
 }
@@ -77,6 +84,15 @@ impl Life<'_> {
             .map_err(failed)
     }
 
+    /// Puts a version on trial that writes the databases anew; a copy that fails ends the trial, which says why.
+    fn migrate(&self, version: &str, bytes: &[u8]) -> Result<(), UpdateError> {
+        self.apply(version, 2)?;
+        match self.slots.guard()? {
+            Some(State::Trial { .. }) => self.write(&Settings::default_jobs_path(&data(&self.root)), bytes),
+            _ => Err(UpdateError::Bundle(self.slots.last().map(|last| last.reason).unwrap_or_default())),
+        }
+    }
+
     fn live(&mut self) -> Result<(), UpdateError> {
         // The first one, then one that proves itself.
         self.apply("1", 1)?;
@@ -115,12 +131,14 @@ impl Life<'_> {
         // One that writes the databases anew, and fails.
         let database = Settings::default_jobs_path(&data(&self.root));
         self.write(&database, OLD_DATA)?;
-        self.apply("7", 2)?;
-        if let Some(State::Trial { .. }) = self.slots.guard()? {
-            self.write(&database, b"as version 7 writes them, and no other reads")?;
-        }
+        self.migrate("7", DATA_OF_7)?;
         self.slots.confirm(Err("no".into()))?;
         assert_eq!(std::fs::read(&database).unwrap(), OLD_DATA);
+        // One that writes them anew, and stays.
+        self.migrate("8", DATA_OF_8)?;
+        self.good(&["2", "8"]);
+        self.slots.confirm(Ok(()))?;
+        self.good(&["8"]);
         Ok(())
     }
 }
@@ -149,13 +167,18 @@ fn check(root: &Path, good: &[&str], n: usize) -> Result<(), String> {
     // Nothing is really synced.
     let slots = slots(Arc::new(Disk::new(root, Fault::Never)), root);
     let installed = slots.home().join("good").symlink_metadata().is_ok();
+    let starts = slots.home().join("current").symlink_metadata().is_ok();
     if good.is_empty() && !installed {
-        // The first version was not installed yet: it is, the next time.
-        return Ok(());
+        // The first version was not installed yet: it is, the next time, into a slot that nothing points to.
+        return if starts { Err("what is started has nobody to guard it".into()) } else { Ok(()) };
     }
     let before = behind(&slots, "good")?;
-    if slots.home().join("current").symlink_metadata().is_ok() {
-        behind(&slots, "current")?;
+    if starts {
+        let current = behind(&slots, "current")?;
+        let state = slots.state().map_err(|error| error.to_string())?;
+        if current != before && matches!(state, Some(State::Settled { .. })) {
+            return Err(format!("version {current} is next, {before} is good, and nobody knows of a trial"));
+        }
     } else if !good.is_empty() {
         return Err("nothing is started".into());
     }
@@ -177,11 +200,16 @@ fn check(root: &Path, good: &[&str], n: usize) -> Result<(), String> {
         return Err(format!("not settled: {state:?}"));
     }
     let database = Settings::default_jobs_path(&data(root));
-    if let Ok(bytes) = std::fs::read(&database)
-        && bytes != OLD_DATA
-        && bytes.starts_with(b"as version 7")
-    {
-        return Err("an older version got databases that it does not read".into());
+    let bytes = std::fs::read(&database).unwrap_or_default();
+    if bytes.starts_with(b"as version 7") || bytes.starts_with(b"as version 8") && now != "8" {
+        return Err(format!("version {now} got databases that it does not read"));
+    }
+    // Asking for the other version does not lead to one that never proved itself.
+    if slots.roll_back(&board(1), false).is_ok() {
+        let now = behind(&slots, "current")?;
+        if NEVER_GOOD.contains(&now.as_str()) {
+            return Err(format!("version {now} was gone back to"));
+        }
     }
     // The next update works, whatever was left.
     let path = root.join("next.tar");
@@ -252,10 +280,7 @@ fn a_step_of_an_update_that_fails_is_an_error_and_leaves_a_whole_version() {
         std::fs::create_dir(&root).unwrap();
         let disk = Disk::new(&root, Fault::Once(n));
         let (marks, done) = live(&disk, scratch.path(), &root);
-        // A copy that fails ends the trial, which says why.
-        let slots = slots(Arc::new(disk.clone()), &root);
-        let why = slots.last().map(|last| last.reason).unwrap_or_default();
-        if disk.failed() && done.is_ok() && !why.contains("could not be kept") {
+        if disk.failed() && done.is_ok() {
             failures.push(format!("step {n} of {steps} failed, and nobody was told"));
         }
         let good = &marks.last().unwrap().1;
@@ -265,5 +290,62 @@ fn a_step_of_an_update_that_fails_is_an_error_and_leaves_a_whole_version() {
         }
         std::fs::remove_dir_all(&root).unwrap();
     }
+    assert_eq!(failures, Vec::<String>::new());
+}
+
+/// What was refused is tried again while version 1 works with its databases, and fails after it wrote them anew.
+fn try_again(disk: &Disk, scratch: &Path, root: &Path) -> Result<(), String> {
+    let (slots, database) = (slots(Arc::new(disk.clone()), root), Settings::default_jobs_path(&data(root)));
+    let life = Life { disk, slots, dir: scratch, root: root.to_owned(), marks: Vec::new() };
+    let told = |error: UpdateError| error.to_string();
+    let node = std::fs::File::create(data(root).join("lock")).unwrap();
+    node.lock().unwrap();
+    // The schema is that of the version which runs: nobody else reads the databases now.
+    let bundle = life.bundle("2", 2);
+    let apply = || life.slots.apply(&bundle, &board(life.slots.schema()?), true);
+    match apply().or_else(|_| apply()) {
+        // Its state was durable, the link was not.
+        Ok(_) | Err(UpdateError::TrialUnderWay) => {}
+        Err(error) => return Err(told(error)),
+    }
+    drop(node);
+    let state = life.slots.guard().or_else(|_| life.slots.guard()).map_err(told)?;
+    if let Some(State::Trial { .. }) = state {
+        std::fs::write(&database, DATA_OF_7).unwrap();
+        life.slots
+            .confirm(Err("no".into()))
+            .or_else(|_| life.slots.confirm(Err("no".into())))
+            .map_err(told)?;
+        life.slots.guard().or_else(|_| life.slots.guard()).map_err(told)?;
+    }
+    let (now, bytes) = (behind(&life.slots, "current")?, std::fs::read(&database).unwrap());
+    if (now.as_str(), &bytes[..]) == ("1", OLD_DATA) {
+        return Ok(());
+    }
+    Err(format!("version {now} has the databases {:?}", String::from_utf8_lossy(&bytes)))
+}
+
+#[test]
+fn an_update_that_is_tried_again_after_any_step_failed_costs_no_databases() {
+    let (scratch, mut failures, mut n) = (Scratch::new(), Vec::new(), 0);
+    loop {
+        let root = scratch.path().join("left");
+        std::fs::create_dir(&root).unwrap();
+        let whole = Disk::new(&root, Fault::Never);
+        let slots = slots(Arc::new(whole.clone()), &root);
+        let life = Life { disk: &whole, slots, dir: scratch.path(), root: root.clone(), marks: Vec::new() };
+        life.apply("1", 1).unwrap();
+        life.write(&Settings::default_jobs_path(&data(&root)), OLD_DATA).unwrap();
+        let disk = Disk::new(&root, Fault::Once(n));
+        if let Err(what) = try_again(&disk, scratch.path(), &root) {
+            failures.push(format!("step {n} failed: {what}"));
+        }
+        std::fs::remove_dir_all(&root).unwrap();
+        if !disk.failed() {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 50, "{n} steps");
     assert_eq!(failures, Vec::<String>::new());
 }
