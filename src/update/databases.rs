@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::UpdateError;
 use crate::config::Settings;
+use crate::model::Bytes;
 use crate::store::{self, StoreError};
-use crate::sys::Files;
 use crate::sys::fs::write_atomic;
+use crate::sys::{DiskProbe, Files, StatVfs};
 
 /// Where the copy is.
 const KEPT: &str = "before-update";
@@ -20,10 +21,14 @@ const KEPT: &str = "before-update";
 /// What the copy has; the copy is whole if it is there.
 const LIST: &str = "kept.json";
 
+/// Room that is left on the file system beside a copy in any case: a version that changes databases writes, too.
+const MARGIN: Bytes = Bytes::mib(1);
+
 /// The databases in a data directory, at their usual places.
 #[derive(Debug, Clone)]
 pub struct Databases {
     data_dir: PathBuf,
+    margin: Bytes,
 }
 
 /// What a copy has.
@@ -37,7 +42,13 @@ impl Databases {
     /// Those in that directory, which need not exist.
     #[must_use]
     pub const fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir }
+        Self { data_dir, margin: MARGIN }
+    }
+
+    /// The same, of a node that sets so much aside (`Store.Reserve`): a copy leaves as much free once more.
+    #[must_use]
+    pub fn with_reserve(self, reserve: Bytes) -> Self {
+        Self { margin: MARGIN.max(reserve), ..self }
     }
 
     /// Where a node works with them.
@@ -102,19 +113,59 @@ impl Databases {
         self.kept().join(LIST).is_file()
     }
 
-    /// Copies them aside, in place of an earlier copy.
+    /// Whether the file system has room for a copy in place of an earlier one, if `beside` is written to it as well.
     ///
     /// # Errors
-    /// A node works with them, or a file cannot be read or written.
+    /// It has not, or it cannot be looked at.
+    pub(super) fn check_room(&self, beside: Bytes) -> Result<(), UpdateError> {
+        let size = |path: &Path| path.metadata().map_or(Bytes::ZERO, |meta| Bytes(meta.len()).on_disk());
+        let copied = self.each().iter().fold(Bytes::ZERO, |sum, (_, path)| sum.plus(size(path)));
+        if copied == Bytes::ZERO {
+            return Ok(());
+        }
+        let free =
+            StatVfs::new(&self.data_dir).space().map_err(UpdateError::io("look at", &self.data_dir))?.free;
+        let earlier = std::fs::read_dir(self.kept()).into_iter().flatten().flatten();
+        let free = earlier.fold(free, |sum, entry| sum.plus(size(&entry.path())));
+        let need = copied.plus(self.margin).plus(beside);
+        if need > free {
+            return Err(UpdateError::NoRoomForCopy { path: self.data_dir.clone(), need, free });
+        }
+        Ok(())
+    }
+
+    /// Copies them aside, in place of an earlier copy. What fails leaves no part of a copy.
+    ///
+    /// # Errors
+    /// A node works with them, there is no room, or a file cannot be read or written.
     pub(super) fn keep(&self, files: &dyn Files) -> Result<(), UpdateError> {
         if self.in_use()? {
             return Err(UpdateError::NodeRuns(self.data_dir.clone()));
         }
+        self.check_room(Bytes::ZERO)?;
+        let made = self.discard(files).and_then(|()| self.copy_all(files));
+        if made.is_err() {
+            // That error is what matters; the next copy begins with this again.
+            let _ = self.discard(files);
+        }
+        made
+    }
+
+    /// Removes the copy, or what there is of one.
+    fn discard(&self, files: &dyn Files) -> Result<(), UpdateError> {
         let kept = self.kept();
         let failed = |action| UpdateError::io(action, &kept);
-        // First its list: without it, it is no copy.
-        remove_if_there(files, &kept.join(LIST))?;
-        files.remove_tree(&kept).map_err(failed("remove"))?;
+        // First its list, durably: with it, the next copy would seem whole before it is.
+        if self.has_copy() {
+            remove_if_there(files, &kept.join(LIST))?;
+            files.sync_dir(&kept).map_err(failed("sync"))?;
+        }
+        files.remove_tree(&kept).map_err(failed("remove"))
+    }
+
+    fn copy_all(&self, files: &dyn Files) -> Result<(), UpdateError> {
+        let kept = self.kept();
+        let failed = |action| UpdateError::io(action, &kept);
         files.create_dir(&kept).map_err(failed("create"))?;
         if let Ok(owner) = self.data_dir.metadata() {
             own(&kept, &owner)?;

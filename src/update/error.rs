@@ -105,6 +105,19 @@ pub enum UpdateError {
         /// What is there.
         free: Bytes,
     },
+    /// The disk is too small for a copy of the databases.
+    #[error(
+        "the databases are copied before a version changes them: {need} are needed in {}, {free} are free",
+        path.display()
+    )]
+    NoRoomForCopy {
+        /// Where.
+        path: PathBuf,
+        /// For the copy, the margin, and the version's files if they go to the same file system.
+        need: Bytes,
+        /// What is there.
+        free: Bytes,
+    },
     /// Another process.
     #[error("another update is at work in {}", .0.display())]
     Busy(PathBuf),
@@ -173,6 +186,9 @@ impl UpdateError {
                 "with --allow-migration, a copy is kept, and comes back if the version fails"
             }
             Self::NoRoom { .. } => "make room there, and apply it again",
+            Self::NoRoomForCopy { .. } => {
+                "nothing was changed; `codling results df` says what takes the room: make some, and apply it again"
+            }
             Self::Busy(_) => "wait for it to end",
             Self::TrialUnderWay => "wait for its end, or end it: `codling update rollback`",
             Self::NothingInstalled(_) => "install one with `codling update apply BUNDLE`",

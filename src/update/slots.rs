@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -184,7 +185,7 @@ impl Slots {
             Some(State::Settled { slot }) => slot.other(),
             Some(_) => return Err(UpdateError::TrialUnderWay),
         };
-        self.check_room(slot, bundle.manifest())?;
+        self.check_room(slot, bundle.manifest(), copy)?;
         // What it says of the version that leaves the slot is no word for the one that comes.
         remove_if_there(&*self.files, &self.home.join(LAST))?;
         self.files.sync_dir(&self.home).map_err(UpdateError::io("sync", &self.home))?;
@@ -206,7 +207,8 @@ impl Slots {
         }
     }
 
-    fn check_room(&self, slot: Slot, manifest: &Manifest) -> Result<(), UpdateError> {
+    /// Whether there is room for a version's files, and for the copy of the databases that its first start makes.
+    fn check_room(&self, slot: Slot, manifest: &Manifest, copy: bool) -> Result<(), UpdateError> {
         let free = StatVfs::new(&self.home).space().map_err(UpdateError::io("look at", &self.home))?.free;
         // What is in the slot goes first.
         let old: u64 = match std::fs::read_dir(self.dir(slot)) {
@@ -216,6 +218,12 @@ impl Slots {
         let (need, free) = (Bytes(manifest.bytes() + MARGIN), Bytes(free.0.saturating_add(old)));
         if need > free {
             return Err(UpdateError::NoRoom { path: self.home.clone(), need, free });
+        }
+        if copy {
+            let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
+            let shared = device(&self.home) == device(self.databases.dir());
+            let beside = if shared { manifest.bytes().saturating_sub(old) } else { 0 };
+            self.databases.check_room(Bytes(beside))?;
         }
         Ok(())
     }

@@ -267,6 +267,52 @@ fn a_full_file_system_is_noticed_before_anything_is_written() {
     assert!(Command::new("umount").arg(&small).status().unwrap().success());
 }
 
+#[test]
+fn databases_that_cannot_be_copied_for_want_of_room_are_not_changed() {
+    let board = Board::with_version_1();
+    let data = board.data();
+    std::fs::create_dir_all(&data).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs", path(&data)]).status();
+    assert!(mounted.unwrap().success());
+    let small = ["-c", "Results.Quota=8MiB", "-c", "Results.MinFree=0", "-c", "Store.Reserve=64KiB"];
+    let node = Node::start(&data, &small);
+    let id = node.submit(&jobs::hello("kept"));
+    assert_eq!(node.wait_state(&id, &["Completed", "Failed"]), "Completed");
+    assert!(node.stop().success());
+    let config = board.root().join("etc/codling/config.yaml");
+    std::fs::write(&config, "Store:\n  Reserve: 4MiB\n").unwrap();
+    let next = board.bundle_of("2", &program(), "key", &[("schema", json!(2))]);
+    // Room for the copy, but not for what the settings want beside it.
+    let filler = data.join("filler");
+    let free = || rustix::fs::statvfs(&data).map(|stat| stat.f_bavail * stat.f_frsize).unwrap();
+    let fill = |left: u64| {
+        let _ = std::fs::remove_file(&filler);
+        std::fs::write(&filler, vec![1; usize::try_from(free() - left).unwrap()]).unwrap();
+    };
+    fill(4 << 20);
+    let said = board.fails(&["apply", &next, "--allow-migration"], 74);
+    assert!(said.contains("are needed in") && said.contains("4.0 MiB are free"), "{said}");
+    assert!(said.contains("codling results df"), "{said}");
+    assert_eq!((board.current().as_str(), &board.status()["State"]["phase"]), ("1", &json!("settled")));
+    assert!(!board.root().join("opt/codling/slots/b").exists() && !data.join("before-update").exists());
+    // With less of it, the update is taken; what comes in between costs the trial, and no databases.
+    std::fs::write(&config, "Store:\n  Reserve: 0\n").unwrap();
+    board.ok(&["apply", &next, "--allow-migration"]);
+    assert_eq!(board.current(), "2");
+    fill(1 << 16);
+    board.ok(&["guard"]);
+    assert_eq!(board.current(), "1");
+    let reason = board.status()["Last"]["Reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("could not be kept") && reason.contains("64.0 KiB are free"), "{reason}");
+    assert!(!data.join("before-update").exists());
+    std::fs::remove_file(&filler).unwrap();
+    let node = Node::start(&data, &small);
+    assert_eq!(node.state(&id), "Completed");
+    assert!(node.stop().success());
+    assert!(Command::new("umount").arg(&data).status().unwrap().success());
+}
+
 /// Gives a database another schema.
 fn set_schema(file: &Path, schema: &str) {
     let database = Database::open(file).unwrap();

@@ -78,9 +78,9 @@ impl Life<'_> {
         self.disk.create_dir(path.parent().unwrap()).map_err(failed)?;
         let mut file = self.disk.create(path, 0o600).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.sync()).map_err(failed)?;
-        self.disk
-            .sync_dir(path.parent().unwrap())
-            .and_then(|()| self.disk.sync_dir(&self.root))
+        [path.parent().unwrap(), &data(&self.root), &self.root]
+            .iter()
+            .try_for_each(|dir| self.disk.sync_dir(dir))
             .map_err(failed)
     }
 
@@ -171,6 +171,12 @@ fn check(root: &Path, good: &[&str], n: usize) -> Result<(), String> {
     if good.is_empty() && !installed {
         // The first version was not installed yet: it is, the next time, into a slot that nothing points to.
         return if starts { Err("what is started has nobody to guard it".into()) } else { Ok(()) };
+    }
+    if data(root).join("before-update/kept.json").exists() {
+        let kept = std::fs::read(data(root).join("before-update/jobs.db")).unwrap_or_default();
+        if kept != OLD_DATA {
+            return Err(format!("a copy of {} bytes seems whole", kept.len()));
+        }
     }
     let before = behind(&slots, "good")?;
     if starts {
@@ -280,6 +286,10 @@ fn a_step_of_an_update_that_fails_is_an_error_and_leaves_a_whole_version() {
         std::fs::create_dir(&root).unwrap();
         let disk = Disk::new(&root, Fault::Once(n));
         let (marks, done) = live(&disk, scratch.path(), &root);
+        let kept = data(&root).join("before-update");
+        if kept.exists() && !kept.join("kept.json").exists() {
+            failures.push(format!("step {n} of {steps} failed, and a part of a copy was left"));
+        }
         if disk.failed() && done.is_ok() {
             failures.push(format!("step {n} of {steps} failed, and nobody was told"));
         }

@@ -11,6 +11,8 @@ use super::Context;
 use super::exit::{CliError, Exit};
 use super::target::ConnectArgs;
 use super::text::fields;
+use crate::config::{CliOverrides, ProcessEnv, load};
+use crate::model::Bytes;
 use crate::model::units::parse_duration;
 use crate::sys::RealFiles;
 use crate::update::keys::Keys;
@@ -113,7 +115,7 @@ struct Here {
 impl Here {
     fn of(args: &UpdateArgs) -> Result<Self, CliError> {
         let data_dir = args.data_dir.clone().unwrap_or_else(|| args.root.join("var/lib/codling"));
-        let databases = Databases::new(data_dir);
+        let databases = Databases::new(data_dir).with_reserve(reserve(&args.root));
         let board = match &args.board {
             Some(name) => Some(name.clone()),
             None => board_name(&args.root.join("etc/codling/board"))?,
@@ -141,6 +143,16 @@ fn board_name(path: &Path) -> Result<Option<String>, CliError> {
     }
 }
 
+/// `Store.Reserve` as the board's settings say. What is wrong with them, the node says at its start.
+fn reserve(root: &Path) -> Bytes {
+    let file = root.join("etc/codling/config.yaml");
+    if !file.is_file() {
+        return Bytes::ZERO;
+    }
+    let overrides = CliOverrides { files: vec![file], ..CliOverrides::default() };
+    load(&overrides, &ProcessEnv).map_or(Bytes::ZERO, |loaded| loaded.settings.store.reserve)
+}
+
 /// The error of a command that wanted to do `what`.
 fn failed(what: &str) -> impl FnOnce(UpdateError) -> CliError {
     move |error| {
@@ -157,7 +169,7 @@ const fn exit(error: &UpdateError) -> Exit {
         E::OlderSchema { .. } | E::NewerSchema { .. } | E::Migration { .. } => Exit::Data,
         E::Signature(_) => Exit::Denied,
         E::NoKeys(_) | E::BadKey(_) => Exit::Config,
-        E::NoRoom { .. } | E::Io { .. } | E::Store(_) => Exit::Io,
+        E::NoRoom { .. } | E::NoRoomForCopy { .. } | E::Io { .. } | E::Store(_) => Exit::Io,
         E::Busy(_) | E::TrialUnderWay | E::NodeRuns(_) => Exit::TryAgain,
         E::NothingInstalled(_) | E::NoCopy(_) => Exit::NotFound,
         E::CannotVerify => Exit::Unavailable,
