@@ -1,10 +1,7 @@
 //! Deletes results whose time has come. Sleeps until the next one is due; an idle node wakes for nothing.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use crate::publisher::Packer;
 use crate::results::Shelf;
@@ -16,8 +13,8 @@ const CLOCK_CHECK: Duration = Duration::from_secs(60);
 /// Longest sleep: wall-clock time may be set while a monotonic sleep goes on.
 const SLEEP_MAX: Duration = Duration::from_secs(600);
 
-/// Runs for as long as the node. `changed` says that a result was published or that a policy changed.
-pub(super) async fn run(shelf: Arc<Shelf>, packer: Packer, clock: Arc<dyn Clock>, changed: Rc<Notify>) {
+/// Runs for as long as the node.
+pub(super) async fn run(shelf: Arc<Shelf>, packer: Packer, clock: Arc<dyn Clock>) {
     let mut jumps = clock.jumps();
     loop {
         if std::mem::replace(&mut jumps, clock.jumps()) != jumps {
@@ -28,31 +25,31 @@ pub(super) async fn run(shelf: Arc<Shelf>, packer: Packer, clock: Arc<dyn Clock>
             }
         }
         match shelf.next_expiry() {
-            None => changed.notified().await,
-            Some(_) if !clock.is_trusted() => wait(&changed, CLOCK_CHECK).await,
+            None => shelf.changed().await,
+            Some(_) if !clock.is_trusted() => wait(&shelf, CLOCK_CHECK).await,
             Some(due) => {
                 let left = due.since(clock.now());
                 if left.is_zero() {
-                    let shelf = Arc::clone(&shelf);
-                    match packer.run(move || shelf.expire()).await {
+                    let expired = Arc::clone(&shelf);
+                    match packer.run(move || expired.expire()).await {
                         Ok(Ok(gone)) if !gone.is_empty() => {}
-                        Ok(Ok(_)) => wait(&changed, CLOCK_CHECK).await,
+                        Ok(Ok(_)) => wait(&shelf, CLOCK_CHECK).await,
                         Ok(Err(error)) => {
                             log::warn!("results that are due stay for now: {error}");
-                            wait(&changed, CLOCK_CHECK).await;
+                            wait(&shelf, CLOCK_CHECK).await;
                         }
                         Err(_) => return,
                     }
                 } else {
-                    wait(&changed, left.min(SLEEP_MAX)).await;
+                    wait(&shelf, left.min(SLEEP_MAX)).await;
                 }
             }
         }
     }
 }
 
-/// Sleeps until something changed, at most for `longest`.
-async fn wait(changed: &Notify, longest: Duration) {
+/// Sleeps until results have changed, at most for `longest`.
+async fn wait(shelf: &Shelf, longest: Duration) {
     // Which of the two it was does not matter: the caller looks again.
-    let _ = tokio::time::timeout(longest, changed.notified()).await;
+    let _ = tokio::time::timeout(longest, shelf.changed()).await;
 }

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::archive::{Level, PackOptions, Threads};
@@ -323,10 +323,9 @@ impl Node {
         // Nor does anybody see the stores before all of that is in them. If they fail, commits say so.
         let _ = self.stores.executions.ping().await;
         let (handle, commands) = NodeHandle::new();
-        let changed = Rc::new(Notify::new());
         let front = serve::start(settings, &self, &offer, handle).await?;
         tokio::task::spawn_local(deletions.note(orchestrator.clone(), Arc::clone(&self.shelf)));
-        self.keep_house(&compute, &orchestrator, &packer, Rc::clone(&changed));
+        self.keep_house(&compute, &orchestrator, &packer);
         let news = News::new(&self.bell, &self.stores.executions);
         let desk = Desk {
             orchestrator: orchestrator.clone(),
@@ -339,12 +338,8 @@ impl Node {
         let listener = orchestrator.clone();
         let pump = tokio::task::spawn_local(async move {
             while let Some(report) = reported.recv().await {
-                let published = matches!(report, FromCompute::RunResult { published: true, .. });
                 listener.on_report(report);
                 news.tell();
-                if published {
-                    changed.notify_one();
-                }
             }
         });
         front.reload().start().map_err(AgentError::System)?;
@@ -366,15 +361,8 @@ impl Node {
             .await
     }
 
-    /// Starts what looks after results, jobs, disk and memory for as long as the node runs. `changed` says that a
-    /// result was published.
-    fn keep_house(
-        &self,
-        compute: &Compute,
-        orchestrator: &Orchestrator,
-        packer: &Packer,
-        changed: Rc<Notify>,
-    ) {
+    /// Starts what looks after results, jobs, disk and memory for as long as the node runs.
+    fn keep_house(&self, compute: &Compute, orchestrator: &Orchestrator, packer: &Packer) {
         let databases = Databases {
             keeper: Arc::clone(&self.keeper),
             shelf: Arc::clone(&self.shelf),
@@ -390,7 +378,7 @@ impl Node {
         };
         tokio::task::spawn_local(forget.run());
         let (shelf, clock) = (Arc::clone(&self.shelf), Arc::clone(&self.clock));
-        tokio::task::spawn_local(janitor::run(shelf, packer.clone(), clock, changed));
+        tokio::task::spawn_local(janitor::run(shelf, packer.clone(), clock));
         tokio::task::spawn_local(tidy::run(compute.clone(), orchestrator, packer.clone()));
         tokio::task::spawn_local(compute.watch_disk());
     }

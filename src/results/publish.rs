@@ -98,6 +98,7 @@ impl Shelf {
             Some(slot) if slot.phase == Phase::Unconfirmed => {
                 slot.phase = Phase::Stored;
                 slot.pin = entry.pin;
+                self.tell_of_change();
             }
             _ => {
                 log::error!(target: "results", "confirmed a result that is not there: {}", entry.execution_id)

@@ -158,11 +158,20 @@ impl Shelf {
     /// # Errors
     /// The ledger or a file cannot be changed.
     pub fn expire(&self) -> Result<Vec<Deletion>, NoRoom> {
-        let room = self.room();
-        self.settle_dates(&room)?;
-        let Some(now) = self.trusted_now() else { return Ok(Vec::new()) };
         let policy = Policy { max_count: u32::MAX, ..self.policy() };
-        self.sweep_out(&room, |items| policy::plan(items, &policy, Some(now), &Need::NONE).deletions)
+        let mut gone = Vec::new();
+        loop {
+            // Given back after each step: others make room, pin and publish in between.
+            let room = self.room();
+            self.settle_dates(&room)?;
+            let Some(now) = self.trusted_now() else { return Ok(gone) };
+            let due = |items: &[policy::Item]| policy::plan(items, &policy, Some(now), &Need::NONE).deletions;
+            let step = self.sweep_out(&room, due)?;
+            if step.is_empty() {
+                return Ok(gone);
+            }
+            gone.extend(step);
+        }
     }
 
     /// When [`Shelf::expire`] has something to do next, if the clock is to be believed by then. None: never, as
@@ -194,11 +203,35 @@ impl Shelf {
 
     /// The same with so much free space to be had.
     pub(super) fn collect(&self, min_free: Bytes, dry_run: bool) -> Result<Vec<Deletion>, NoRoom> {
-        let room = self.room();
-        self.settle_dates(&room)?;
-        let free = self.disk.space().map_err(NoRoom::Probe)?.free;
+        let (mut gone, mut first) = (Vec::new(), None);
+        loop {
+            // Given back after each step: others make room, pin and publish in between.
+            let room = self.room();
+            self.settle_dates(&room)?;
+            let seen = self.disk.space().map_err(NoRoom::Probe)?.free;
+            // As in `make_room`: some file systems show late what was freed.
+            let freed =
+                gone.iter().fold(Bytes::ZERO, |sum: Bytes, gone: &Deletion| sum.plus(gone.size.on_disk()));
+            let free = seen.max(first.get_or_insert(seen).plus(freed));
+            let step =
+                self.collect_some(&room, ShelfSettings { min_free, ..self.settings.clone() }, free, dry_run)?;
+            let done = dry_run || step.is_empty();
+            gone.extend(step);
+            if done {
+                return Ok(gone);
+            }
+        }
+    }
+
+    /// The next step of it, or what all steps would delete.
+    fn collect_some(
+        &self,
+        room: &RoomGuard<'_>,
+        settings: ShelfSettings,
+        free: Bytes,
+        dry_run: bool,
+    ) -> Result<Vec<Deletion>, NoRoom> {
         let now = self.trusted_now();
-        let settings = ShelfSettings { min_free, ..self.settings.clone() };
         let shortage = self.whole_state().shortage(Wish::Nothing, &settings, free);
         let need = Need { room: shortage.worst(), places: 0, reason: shortage.reason() };
         let choose = |items: &[policy::Item]| {
@@ -218,7 +251,7 @@ impl Shelf {
                 .filter_map(|pick| deletion(&state, pick))
                 .collect());
         }
-        self.sweep_out(&room, choose)
+        self.sweep_out(room, choose)
     }
 
     /// Deletes the results that would go next, at most so many, because what is remembered with them takes too much of
@@ -233,6 +266,7 @@ impl Shelf {
         self.sweep_out(&room, |items| policy::next(items, &self.policy(), now, results))
     }
 
+    /// Deletes what is chosen, as much of it as goes in one commit.
     fn sweep_out(
         &self,
         room: &RoomGuard<'_>,
@@ -241,7 +275,8 @@ impl Shelf {
         let jumps = self.clock.jumps();
         let victims = {
             let mut state = self.state();
-            let victims = choose(&state.items(jumps));
+            let mut victims = choose(&state.items(jumps));
+            victims.truncate(CHUNK);
             mark(&mut state, &victims);
             victims
         };

@@ -1,8 +1,8 @@
 //! The shelf: the one owner of the results directory, of the quota, and of the ledger's rows once they are confirmed.
 //!
 //! Locks: `room` is held by whoever makes room or changes a row, also while the ledger is written; `state` only for
-//! moments, never over I/O. `room` is taken before `state`. Methods that say "blocking" may wait for `room` and for
-//! the ledger: they are not for the core thread.
+//! moments, never over I/O. `room` is taken before `state`, `turn` only to wait for `room`. Methods that say "blocking"
+//! may wait for `room` and for the ledger: they are not for the core thread.
 
 use std::fs::File;
 use std::io;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use tokio::sync::Notify;
 
 use super::disk::Watch;
 use super::error::{Missing, Refusal};
@@ -125,6 +126,8 @@ pub struct Shelf {
     pub(super) clock: Arc<dyn Clock>,
     state: Mutex<State>,
     room: Mutex<()>,
+    turn: Mutex<()>,
+    changed: Notify,
     listeners: Mutex<Vec<Listener>>,
     pub(super) watch: Watch,
 }
@@ -151,6 +154,8 @@ impl Shelf {
             clock,
             state: Mutex::new(state),
             room: Mutex::default(),
+            turn: Mutex::default(),
+            changed: Notify::new(),
             listeners: Mutex::default(),
             watch: Watch::default(),
         }
@@ -174,8 +179,20 @@ impl Shelf {
         state
     }
 
+    /// Whoever waits for it gets it before those who come later, so that deleting much in steps keeps nobody out.
     pub(super) fn room(&self) -> MutexGuard<'_, ()> {
+        let _turn = lock(&self.turn);
         lock(&self.room)
+    }
+
+    /// Waits until something was stored or its pin was changed: [`Shelf::next_expiry`] may be another then. For one
+    /// who waits; what changed before is told once.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn tell_of_change(&self) {
+        self.changed.notify_one();
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -358,6 +375,7 @@ impl Shelf {
         if let Some(slot) = self.state().slot_mut(&id.uuid()) {
             slot.pin = pin;
         }
+        self.tell_of_change();
         Ok(entry)
     }
 
@@ -407,5 +425,34 @@ pub(super) fn deletion(state: &State, pick: &Pick) -> Option<Deletion> {
 impl std::fmt::Debug for Shelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shelf").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use crate::results::tests::Bench;
+
+    #[test]
+    fn who_waits_for_room_gets_it_before_who_comes_back_for_more() {
+        let bench = Bench::new(1 << 20);
+        let (shelf, order) = (&bench.shelf, Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            let room = shelf.room();
+            scope.spawn(|| {
+                let _room = shelf.room();
+                order.lock().unwrap().push("who waited");
+            });
+            let patience = Instant::now() + Duration::from_secs(10);
+            while shelf.turn.try_lock().is_ok() && Instant::now() < patience {
+                std::thread::yield_now();
+            }
+            drop(room);
+            let _room = shelf.room();
+            order.lock().unwrap().push("who came back");
+        });
+        assert_eq!(order.into_inner().unwrap(), ["who waited", "who came back"]);
     }
 }

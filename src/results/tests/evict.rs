@@ -183,6 +183,40 @@ fn a_clock_that_jumps_back_deletes_nothing() {
     bench.check();
 }
 
+/// 640 results that are due go in ten steps; who comes after the first of them waits for one step, not for all.
+#[test]
+fn deleting_many_results_keeps_nobody_waiting_for_all_of_them() {
+    let hour = |settings: &mut ShelfSettings| (settings.retention, settings.max_count) = (HOUR, 1000);
+    let collectors: [fn(&Shelf) -> Vec<Deletion>; 2] =
+        [|shelf| shelf.gc(false).unwrap(), |shelf| shelf.expire().unwrap()];
+    for collect in collectors {
+        let bench = Bench::with(1 << 30, hour, |_| Arc::new(FixedDisk::new(Bytes::gib(10), Bytes::gib(10))));
+        let due: Vec<ExecutionId> = (0..640).map(|_| bench.publish(1).unwrap().execution_id).collect();
+        bench.advance(HOUR);
+        let kept = bench.publish(1).unwrap();
+        let told = bench.shelf.gc(true).unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        bench.shelf.on_deleted(Box::new(move |_| {
+            let _ = begun.send(());
+        }));
+        let (shelf, heard) = (&bench.shelf, &bench.heard);
+        let gone = std::thread::scope(|scope| {
+            let other = scope.spawn(move || {
+                begins.recv().unwrap();
+                shelf.pin(&kept.execution_id, Pin { until: None }).unwrap();
+                heard.lock().unwrap().len()
+            });
+            let gone = collect(&bench.shelf);
+            let seen = other.join().unwrap();
+            assert!(seen < due.len(), "it was let in after {seen} deletions");
+            gone
+        });
+        assert_eq!(gone, told, "the answer has what went");
+        assert!(gone.iter().map(|gone| &gone.execution_id).eq(&due));
+        bench.check();
+    }
+}
+
 #[test]
 fn gc_tells_first_and_then_does_it() {
     let hour = |settings: &mut ShelfSettings| settings.retention = HOUR;
