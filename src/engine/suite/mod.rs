@@ -141,6 +141,7 @@ impl Bench {
             names: names.clone(),
             module: ModuleFile { name: names.join("|"), file: self.file(&format!("import{i}.wasm"), bytes) },
         };
+        let bell = Bell::default();
         let run = Run {
             scratch: scratch.clone(),
             module,
@@ -159,13 +160,13 @@ impl Bench {
             meter: Arc::clone(&meter),
             interrupt: self.interrupt.clone(),
             stream_cap: self.stream_cap,
-            bell: Bell::default(),
+            bell: bell.clone(),
         };
         let (sender, result) = mpsc::channel();
         let engine = Arc::clone(engine);
         let body = move || sender.send(engine.run(&run));
         std::thread::Builder::new().stack_size(THREAD_STACK).spawn(body).unwrap();
-        Running { result, scratch, meter, bench: self }
+        Running { result, scratch, meter, bell, bench: self }
     }
 }
 
@@ -174,17 +175,22 @@ struct Running {
     result: mpsc::Receiver<Result<i32, Failure>>,
     scratch: Scratch,
     meter: Arc<Meter>,
+    bell: Bell,
     bench: Bench,
 }
 
 impl Running {
     /// Waits until the guest has printed something.
     fn printed(&self) {
-        let begin = Instant::now();
-        while std::fs::metadata(self.scratch.stdout()).map_or(0, |m| m.len()) == 0 {
-            assert!(begin.elapsed() < PATIENCE, "the guest printed nothing");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let printed = || std::fs::metadata(self.scratch.stdout()).is_ok_and(|m| m.len() > 0);
+        let heard = async {
+            while !printed() {
+                self.bell.heard().await;
+            }
+        };
+        let waited = runtime.block_on(async { tokio::time::timeout(PATIENCE, heard).await });
+        waited.expect("the guest printed nothing");
     }
 
     fn end(self) -> Ran {
