@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::gate::{Instruction, Parcel, Sent};
-use crate::model::{ExecutionId, Sha256};
+use crate::model::{ExecutionId, Sha256, with_causes};
 use crate::results::Missing;
 use crate::wire::{ApiError, Code};
 
@@ -108,8 +108,8 @@ pub fn why_missing(missing: &Missing, id: &ExecutionId) -> ApiError {
         }
         Missing::Ledger(error) => return super::store_error(error),
         _ => {
-            log::error!("result of {id}: {}", super::with_causes(missing));
-            ApiError::new(Code::InternalError, super::with_causes(missing))
+            log::error!("result of {id}: {}", with_causes(missing));
+            ApiError::new(Code::InternalError, with_causes(missing))
         }
     }
     .component("Results")

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::model::with_causes;
 use crate::sys::Condition;
 use crate::wire::{ApiError, Code};
 
@@ -48,11 +49,11 @@ fn checks(app: &App) -> Vec<(&'static str, Option<String>)> {
             let seen = match condition {
                 Condition::Core => core.as_ref().filter(|error| !is_store(error)).map(ToString::to_string),
                 Condition::Store => {
-                    let failed = || app.executions.failure().map(|error| super::with_causes(&error));
+                    let failed = || app.executions.failure().map(|error| with_causes(&error));
                     core.as_ref().filter(|error| is_store(error)).map(ToString::to_string).or_else(failed)
                 }
                 Condition::Disk => Some(app.shelf.look_at_disk().message()).filter(|why| !why.is_empty()),
-                Condition::Quota => app.shelf.no_room_left().map(|error| super::with_causes(&error)),
+                Condition::Quota => app.shelf.no_room_left().map(|error| with_causes(&error)),
                 _ => None,
             };
             (condition.as_str(), app.health.why(condition).or(seen))

@@ -37,6 +37,7 @@ use crate::gate::{Parcels, Token};
 use crate::model::validate::Problems;
 use crate::model::{
     DiskEvent, DiskReport, DiskState, EvaluationId, ExecutionId, JobId, JobSpec, Resources, Timestamp,
+    with_causes,
 };
 use crate::orchestrator::keep::JobKeeper;
 use crate::results::Shelf;
@@ -236,17 +237,6 @@ fn disk_error(report: &DiskReport, message: String) -> ApiError {
         .component("Disk")
         .hint(report.hint())
         .detail("DiskState", report.state.as_str())
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 impl From<StoreError> for ApiError {

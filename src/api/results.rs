@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::model::{Bytes, ExecutionId, Pin, ResultEntry};
+use crate::model::{Bytes, ExecutionId, Pin, ResultEntry, with_causes};
 use crate::results::{NoRoom, Refusal};
 use crate::sys::Space;
 use crate::wire::answers::{
@@ -180,8 +180,8 @@ fn no_room(error: &NoRoom) -> ApiError {
             ApiError::new(Code::InsufficientStorage, error.to_string()).component("Results")
         }
         _ => {
-            log::error!("results: {}", super::with_causes(error));
-            ApiError::new(Code::InternalError, super::with_causes(error)).component("Results")
+            log::error!("results: {}", with_causes(error));
+            ApiError::new(Code::InternalError, with_causes(error)).component("Results")
         }
     }
 }

@@ -23,7 +23,7 @@ pub use board::{Board, Recognised};
 pub use disk::{DiskEvent, DiskReport, DiskState, Trouble};
 pub use engine::{ModuleRef, WasmSpec};
 pub use execution::{ExecutionRecord, ExecutionRow, RunOutput};
-pub use failure::{Failure, FailureCode};
+pub use failure::{Failure, FailureCode, with_causes};
 pub use history::{HistoryEvent, Level, Topic};
 pub use ids::{EvaluationId, ExecutionId, IdError, JobDigest, JobId, NodeId, Sha256};
 pub use job::{

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::archive::PackError;
-use crate::model::{Bytes, DeletionReason, ExecutionId, Failure, FailureCode, Timestamp, Trouble};
+use crate::model::{
+    Bytes, DeletionReason, ExecutionId, Failure, FailureCode, Timestamp, Trouble, with_causes,
+};
 use crate::store::StoreError;
 use crate::sys::Cause;
 
@@ -170,18 +172,6 @@ impl From<PublishError> for Failure {
         };
         Self::new(code, with_causes(&error)).hint(hint)
     }
-}
-
-/// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Why a result cannot be had.

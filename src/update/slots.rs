@@ -14,7 +14,7 @@ use super::databases::{Databases, remove_if_there};
 use super::manifest::{self, MANIFEST_MAX, Manifest, PROGRAM};
 use super::state::{Copy, Event, Slot, State, next};
 use super::{Board, UpdateError, judge};
-use crate::model::{Bytes, Sha256};
+use crate::model::{Bytes, Sha256, with_causes};
 use crate::store::SCHEMA;
 use crate::sys::fs::write_atomic;
 use crate::sys::{DiskProbe, FileOut, Files, StatVfs};
@@ -322,7 +322,9 @@ impl Slots {
                 Ok(()) => Event::Copied,
                 // Not before a start: somebody calls it by hand.
                 Err(error @ UpdateError::NodeRuns(_)) => return Err(error),
-                Err(error) => Event::Failed(format!("the databases could not be kept: {}", told(&error))),
+                Err(error) => {
+                    Event::Failed(format!("the databases could not be kept: {}", with_causes(&error)))
+                }
             };
             state = self.write(next(&state, event)?)?;
         }
@@ -403,17 +405,6 @@ impl Slots {
         self.end(&state)?;
         Ok(state)
     }
-}
-
-/// An error with its causes.
-fn told(error: &UpdateError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 fn digest(path: &Path) -> std::io::Result<Sha256> {

@@ -16,7 +16,7 @@ use crate::compute::runner::{Ended, Runner, Work};
 use crate::config::{CliOverrides, FakeEnv, Settings, load};
 use crate::model::{
     Bytes, ExecutionId, ExecutionRow, ExecutionState, Failure, FailureCode, JobId, JobSpec, JobType, Pin,
-    RunOutput, Sha256, Timestamp,
+    RunOutput, Sha256, Timestamp, with_causes,
 };
 use crate::orchestrator::Orchestrator;
 use crate::publisher::Packer;
@@ -171,7 +171,7 @@ pub(super) fn node<T>(
 ) -> Result<T, String> {
     let settings = settings(root);
     let ground = Ground { files: Arc::new(disk.clone()), clock: Arc::clone(clock) as _ };
-    let node = Node::build(&settings, &Machine::detect(), ground).map_err(with_causes)?;
+    let node = Node::build(&settings, &Machine::detect(), ground).map_err(|error| with_causes(&error))?;
     look(&node.stores);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let lived: Result<(T, Stores), String> = LocalSet::new().block_on(&runtime, async {
@@ -190,7 +190,9 @@ pub(super) fn node<T>(
         let runner = Arc::clone(&script) as _;
         let (compute, orchestrator) = node.roles(&settings, &offer, runner, packer, reports);
         let deletions = deletions::hook(&node.shelf);
-        node.recover(&settings, &compute, &orchestrator, &deletions).await.map_err(with_causes)?;
+        node.recover(&settings, &compute, &orchestrator, &deletions)
+            .await
+            .map_err(|error| with_causes(&error))?;
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
         }
@@ -212,19 +214,8 @@ pub(super) fn node<T>(
     });
     drop(runtime);
     let (result, stores) = lived?;
-    stores.close().map_err(with_causes)?;
+    stores.close().map_err(|error| with_causes(&error))?;
     Ok(result)
-}
-
-pub(super) fn with_causes(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl Alive {
