@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use codling::model::*;
 use codling::store::*;
@@ -25,8 +26,14 @@ const KEPT: usize = 1_000;
 /// Starts that are measured.
 const STARTS: usize = 15;
 
+/// Seconds of the past: one after the other up to now, so that nothing leaves by its age while it is measured.
 fn at(second: usize) -> Timestamp {
-    Timestamp(1_780_000_000_000_000_000).plus(Duration::from_secs(second as u64))
+    static BEGAN: LazyLock<Timestamp> = LazyLock::new(|| {
+        let past = SystemTime::now() - Duration::from_secs(JOBS as u64 + 60);
+        let since = past.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_nanos()).unwrap_or_default())
+    });
+    BEGAN.plus(Duration::from_secs(second as u64))
 }
 
 /// A job as `codling job run` submits it.

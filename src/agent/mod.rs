@@ -20,7 +20,7 @@ mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -41,7 +41,7 @@ use crate::orchestrator::handle::NodeHandle;
 use crate::orchestrator::keep::{JobKeeper, JobPolicy};
 use crate::orchestrator::{self, Orchestrator};
 use crate::publisher::{LocalPublisher, Packer};
-use crate::results::{Shelf, ShelfError, ShelfSettings, Surroundings};
+use crate::results::{Rows, Shelf, ShelfError, ShelfSettings, Surroundings};
 use crate::store::{self, Place, StoreError, StoreSettings, Stores};
 use crate::sys::{
     Bell, Clock, DeviceTree, DiskProbe, Files, Health, JudgedClock, Machine, Notifier, RealFiles, Reserve,
@@ -217,7 +217,7 @@ impl Node {
             log::warn!("{warning}");
         }
         let reserve = set_aside(settings);
-        let stores = open_stores(settings, &files)?;
+        let (stores, rows) = open_stores(settings, &files, directory)?;
         let (relief, noted) = (Arc::clone(&reserve), Arc::new(OnceLock::<Weak<Shelf>>::new()));
         let note = Arc::clone(&noted);
         stores.on_full(Box::new(move || {
@@ -242,7 +242,7 @@ impl Node {
             pack: PackOptions { level, threads, ..PackOptions::default() },
         };
         let (shelf, swept) =
-            Shelf::open_on(files, shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
+            Shelf::open_on(files, rows, shelf_settings, stores.executions.clone(), disk, Arc::clone(&clock))?;
         let _ = noted.set(Arc::downgrade(&shelf));
         log::info!(
             "results: {} kept, {} unfinished and {} unlisted archive(s) removed, {} lost, {} evicted",
@@ -457,7 +457,12 @@ fn shelf_dir(settings: &Settings, files: &dyn Files) -> Result<PathBuf, AgentErr
     Ok(durable)
 }
 
-fn open_stores(settings: &Settings, files: &Arc<dyn Files>) -> Result<Stores, AgentError> {
+/// Opens both databases, and reads the ledger of the results in `shelf`.
+fn open_stores(
+    settings: &Settings,
+    files: &Arc<dyn Files>,
+    shelf: &Path,
+) -> Result<(Stores, Rows), AgentError> {
     let place = |place: &StorePlace, what: &str| match place {
         StorePlace::Redb(path) => Place::Redb(path.clone()),
         StorePlace::Memory => {
@@ -472,7 +477,8 @@ fn open_stores(settings: &Settings, files: &Arc<dyn Files>) -> Result<Stores, Ag
         flush_after: settings.store.flush_after,
         ..StoreSettings::new(executions, jobs)
     };
-    Ok(store::open_on(files, &wanted)?)
+    let (stores, rows) = store::open_on(files, &wanted, |ledger| Rows::read(&**files, ledger, shelf))?;
+    Ok((stores, rows?))
 }
 
 /// The certificate of both ports, if there is to be one.

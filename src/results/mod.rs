@@ -23,4 +23,4 @@ pub use shelf::{
     Df, NEXT_SHOWN, OpenResult, PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX, Went,
 };
 pub use state::Gone;
-pub use sweep::SweepReport;
+pub use sweep::{Rows, SweepReport};

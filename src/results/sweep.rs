@@ -9,7 +9,7 @@ use super::policy::Pick;
 use super::shelf::{PARTIAL_SUFFIX, SUFFIX, Shelf, ShelfSettings, TOMBSTONES_MAX};
 use super::state::{Phase, Slot, State, execution_id};
 use crate::model::{Deletion, DeletionReason, ExecutionId, ResultEntry, ResultStatus};
-use crate::store::ExecutionStore;
+use crate::store::{ExecutionStore, Ledger};
 use crate::sys::{Clock, DiskProbe, Files, RealFiles};
 
 /// What was found and put right.
@@ -40,24 +40,27 @@ impl Shelf {
         disk: Arc<dyn DiskProbe>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, SweepReport), ShelfError> {
-        Self::open_on(Arc::new(RealFiles), settings, executions, disk, clock)
+        RealFiles.create_dir(&settings.dir).map_err(|source| failed("create", &settings.dir, source))?;
+        let rows = Rows::read(&RealFiles, executions.ledger(), &settings.dir)?;
+        Self::open_on(Arc::new(RealFiles), rows, settings, executions, disk, clock)
     }
 
-    /// As [`Shelf::open`], on a file layer of one's own.
+    /// As [`Shelf::open`], on a file layer of one's own, with what was found in the ledger and in the directory, which
+    /// is there.
     ///
     /// # Errors
     /// As there.
     pub fn open_on(
         files: Arc<dyn Files>,
+        rows: Rows,
         settings: ShelfSettings,
         executions: ExecutionStore,
         disk: Arc<dyn DiskProbe>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, SweepReport), ShelfError> {
         let dir = settings.dir.clone();
-        files.create_dir(&dir).map_err(|source| failed("create", &dir, source))?;
         let mut report = SweepReport::default();
-        let (state, lost) = read_ledger(&*files, &executions, &dir)?;
+        let Rows { state, lost } = rows;
         let shelf = Self::over(settings, files, executions, disk, clock, state);
         let room = shelf.room();
         report.lost = shelf.delete(&room, &lost).map_err(ShelfError::Limits)?;
@@ -116,37 +119,46 @@ impl Shelf {
     }
 }
 
-/// The ledger in memory, and the rows whose archive is not what they say.
-fn read_ledger(
-    files: &dyn Files,
-    executions: &ExecutionStore,
-    dir: &Path,
-) -> Result<(State, Vec<Pick>), ShelfError> {
-    let mut state = State::default();
-    let mut lost = Vec::new();
-    let mut unreadable = None;
-    executions.each_result(&mut |entry: ResultEntry| {
-        let execution = entry.execution_id.uuid();
-        if let ResultStatus::Deleted { at, .. } = entry.status {
-            state.tombstones.insert((at, execution));
-            return;
-        }
-        let path = dir.join(format!("{}{SUFFIX}", entry.execution_id));
-        let phase = match files.file_len(&path) {
-            Ok(Some(len)) if len == entry.size.0 => Phase::Stored,
-            Ok(_) => Phase::Leaving,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Phase::Leaving,
-            Err(source) => {
-                unreadable.get_or_insert_with(|| failed("look at", &path, source));
+/// The ledger in memory.
+#[derive(Debug)]
+pub struct Rows {
+    state: State,
+    /// Rows whose archive is not what they say.
+    lost: Vec<Pick>,
+}
+
+impl Rows {
+    /// Reads the ledger and looks at the archives in `dir`. Blocking.
+    ///
+    /// # Errors
+    /// The directory or the ledger cannot be read.
+    pub fn read(files: &dyn Files, ledger: Ledger<'_>, dir: &Path) -> Result<Self, ShelfError> {
+        let mut state = State::default();
+        let mut lost = Vec::new();
+        let mut unreadable = None;
+        ledger.each_result(&mut |entry: ResultEntry| {
+            let execution = entry.execution_id.uuid();
+            if let ResultStatus::Deleted { at, .. } = entry.status {
+                state.tombstones.insert((at, execution));
                 return;
             }
-        };
-        if phase == Phase::Leaving {
-            lost.push(Pick { execution, size: entry.size.on_disk(), reason: DeletionReason::Lost });
-        }
-        state.insert(execution, Slot::of(&entry, phase));
-    })?;
-    unreadable.map_or(Ok((state, lost)), Err)
+            let path = dir.join(format!("{}{SUFFIX}", entry.execution_id));
+            let phase = match files.file_len(&path) {
+                Ok(Some(len)) if len == entry.size.0 => Phase::Stored,
+                Ok(_) => Phase::Leaving,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Phase::Leaving,
+                Err(source) => {
+                    unreadable.get_or_insert_with(|| failed("look at", &path, source));
+                    return;
+                }
+            };
+            if phase == Phase::Leaving {
+                lost.push(Pick { execution, size: entry.size.on_disk(), reason: DeletionReason::Lost });
+            }
+            state.insert(execution, Slot::of(&entry, phase));
+        })?;
+        unreadable.map_or(Ok(Self { state, lost }), Err)
+    }
 }
 
 enum Name {

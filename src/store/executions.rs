@@ -175,29 +175,18 @@ impl ExecutionStore {
         bytes.map(|bytes| decode(&bytes, || "what is known of the time".into())).transpose()
     }
 
-    /// Hands over every row of the ledger, in no particular order, without holding them all in memory.
-    /// `visit` must not call the store.
+    /// The rows of results alone.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger<'_> {
+        Ledger::of(&*self.db)
+    }
+
+    /// As [`Ledger::each_result`].
     ///
     /// # Errors
-    /// The database cannot be read, or a row makes no sense.
+    /// As there.
     pub fn each_result(&self, visit: &mut dyn FnMut(ResultEntry)) -> Result<(), StoreError> {
-        // That it was fetched stands behind the row.
-        let mut row: Option<ResultEntry> = None;
-        scan_results(&*self.db, Key::kind(EXECUTION).range(), false, |key, value| {
-            match (key.last(), &mut row) {
-                (Some(&RESULT), _) => {
-                    let next = decode(value, || format!("the result with key {key:02x?}"))?;
-                    row.replace(next).into_iter().for_each(&mut *visit);
-                }
-                (Some(&FETCHED), Some(row)) if id_at::<ExecutionId>(key, 1)? == row.execution_id => {
-                    row.fetched = true;
-                }
-                _ => {}
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        row.into_iter().for_each(visit);
-        Ok(())
+        self.ledger().each_result(visit)
     }
 
     /// The ids, at most `limit`, of executions and results that begin with `prefix` (with or without `e-`).
@@ -293,6 +282,47 @@ impl ExecutionStore {
             Ok(changes) => self.writer.submit(EXECUTIONS, changes, mode),
             Err(error) => Ticket::answered(Err(error)),
         }
+    }
+}
+
+/// The ledger of results, to be looked through.
+#[derive(Clone, Copy)]
+pub struct Ledger<'a>(&'a dyn Backend);
+
+impl fmt::Debug for Ledger<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn of(db: &'a dyn Backend) -> Self {
+        Self(db)
+    }
+
+    /// Hands over every row of the ledger, in no particular order, without holding them all in memory.
+    /// `visit` must not call the store.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a row makes no sense.
+    pub fn each_result(&self, visit: &mut dyn FnMut(ResultEntry)) -> Result<(), StoreError> {
+        // That it was fetched stands behind the row.
+        let mut row: Option<ResultEntry> = None;
+        scan_results(self.0, Key::kind(EXECUTION).range(), false, |key, value| {
+            match (key.last(), &mut row) {
+                (Some(&RESULT), _) => {
+                    let next = decode(value, || format!("the result with key {key:02x?}"))?;
+                    row.replace(next).into_iter().for_each(&mut *visit);
+                }
+                (Some(&FETCHED), Some(row)) if id_at::<ExecutionId>(key, 1)? == row.execution_id => {
+                    row.fetched = true;
+                }
+                _ => {}
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        row.into_iter().for_each(visit);
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ use crate::model::{Bytes, Trouble};
 use crate::sys::{Files, RealFiles};
 
 pub use backend::{Backend, Change, Compacted, Durability, Visit};
-pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore};
+pub use executions::{ExecutionChange, ExecutionCounts, ExecutionStore, Ledger};
 pub use jobs::{Found, JobChange, JobCounts, JobStore, ListOrder, ListQuery, MANY_MAX, MIN_PREFIX};
 pub use memory::MemoryBackend;
 pub use redb::{RedbBackend, schema_in};
@@ -253,21 +253,31 @@ impl fmt::Debug for Stores {
 /// A file is locked, damaged, from a later version, or cannot be made or read. Files that were there before are
 /// left untouched then.
 pub fn open(settings: &StoreSettings) -> Result<Stores, StoreError> {
-    open_on(&(Arc::new(RealFiles) as Arc<dyn Files>), settings)
+    open_on(&(Arc::new(RealFiles) as Arc<dyn Files>), settings, |_| ()).map(|(stores, ())| stores)
 }
 
-/// As [`open`], on a file layer of one's own.
+/// As [`open`], on a file layer of one's own. `look` is shown the ledger as soon as that is open.
 ///
 /// # Errors
 /// As there.
-pub fn open_on(files: &Arc<dyn Files>, settings: &StoreSettings) -> Result<Stores, StoreError> {
+pub fn open_on<T>(
+    files: &Arc<dyn Files>,
+    settings: &StoreSettings,
+    look: impl FnOnce(Ledger<'_>) -> T,
+) -> Result<(Stores, T), StoreError> {
     let open = |place| open_place(files, place, settings.cache);
+    let open_executions = || {
+        let executions = open(&settings.executions)?;
+        let seen = look(Ledger::of(&*executions));
+        Ok::<_, StoreError>((executions, seen))
+    };
     let (executions, jobs) = if settings.executions.is_there() && settings.jobs.is_there() {
-        // Each file is read once as it is opened, to see that it is whole: both at the same time.
+        // Each file is read once as it is opened, to see that it is whole. Jobs take longer: the ledger is looked
+        // through meanwhile.
         std::thread::scope(|scope| {
             let other = std::thread::Builder::new().name("open".into());
             let other = other.spawn_scoped(scope, || open(&settings.jobs));
-            let executions = open(&settings.executions);
+            let executions = open_executions();
             let jobs = match other {
                 Ok(thread) => thread
                     .join()
@@ -277,10 +287,10 @@ pub fn open_on(files: &Arc<dyn Files>, settings: &StoreSettings) -> Result<Store
             (executions, jobs)
         })
     } else {
-        (open(&settings.executions), open(&settings.jobs))
+        (open_executions(), open(&settings.jobs))
     };
-    let (executions, jobs) = (executions?, jobs?);
-    Stores::over(executions, jobs, settings.flush_after)
+    let ((executions, seen), jobs) = (executions?, jobs?);
+    Ok((Stores::over(executions, jobs, settings.flush_after)?, seen))
 }
 
 fn open_place(files: &Arc<dyn Files>, place: &Place, cache: Bytes) -> Result<Arc<dyn Backend>, StoreError> {

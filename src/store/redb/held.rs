@@ -20,13 +20,33 @@ enum Step {
     Sync,
 }
 
+/// What has not been done yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// A repair writes a few pages; one for each region of 4 GiB at most.
+    steps: Vec<Step>,
+    /// Length of the storage beneath, once something was read. From then on it is ours alone, and to ask for it with
+    /// each page takes longer than to read the page.
+    beneath: Option<u64>,
+}
+
+impl Waiting {
+    /// Length of the storage as if everything had been done, if it is `beneath` long.
+    fn len(&self, beneath: u64) -> u64 {
+        self.steps.iter().fold(beneath, |len, step| match step {
+            Step::Write(offset, data) => len.max(offset + data.len() as u64),
+            Step::SetLen(len) => *len,
+            Step::Sync => len,
+        })
+    }
+}
+
 /// The storage, and what has not been done to it yet.
 #[derive(Debug)]
 struct Inner {
     storage: Box<dyn StorageBackend>,
     released: AtomicBool,
-    /// A repair writes a few pages; one for each region of 4 GiB at most.
-    held: Mutex<Vec<Step>>,
+    waiting: Mutex<Waiting>,
 }
 
 /// A storage whose writes are held back until [`Held::release`]. Clones share it.
@@ -36,27 +56,29 @@ pub(super) struct Held(Arc<Inner>);
 impl Held {
     /// Holds back what is written to `storage` from now on.
     pub(super) fn new(storage: Box<dyn StorageBackend>) -> Self {
-        Self(Arc::new(Inner { storage, released: AtomicBool::new(false), held: Mutex::default() }))
+        Self(Arc::new(Inner { storage, released: AtomicBool::new(false), waiting: Mutex::default() }))
     }
 
     /// Does what was held back, in its order, and holds nothing back from now on. If that fails, everything is held
     /// back as before: the storage can still be read.
     pub(super) fn release(&self) -> io::Result<()> {
-        let mut steps = self.steps();
-        for step in steps.iter() {
+        let mut waiting = self.waiting();
+        // Also if only some of it can be done.
+        waiting.beneath = None;
+        for step in &waiting.steps {
             match step {
                 Step::Write(offset, data) => self.0.storage.write(*offset, data)?,
                 Step::SetLen(len) => self.0.storage.set_len(*len)?,
                 Step::Sync => self.0.storage.sync_data()?,
             }
         }
-        *steps = Vec::new();
+        waiting.steps = Vec::new();
         self.0.released.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the step is to be done now; it is remembered if not.
@@ -82,12 +104,8 @@ impl StorageBackend for Held {
         if self.is_released() {
             return self.0.storage.len();
         }
-        let len = self.0.storage.len()?;
-        Ok(self.steps().iter().fold(len, |len, step| match step {
-            Step::Write(offset, data) => len.max(offset + data.len() as u64),
-            Step::SetLen(len) => *len,
-            Step::Sync => len,
-        }))
+        let beneath = self.0.storage.len()?;
+        Ok(self.waiting().len(beneath))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -95,14 +113,19 @@ impl StorageBackend for Held {
             return self.0.storage.read(offset, out);
         }
         let end = offset + out.len() as u64;
-        if end > self.len()? {
+        let mut waiting = self.waiting();
+        let beneath = match waiting.beneath {
+            Some(len) => len,
+            None => *waiting.beneath.insert(self.0.storage.len()?),
+        };
+        if end > waiting.len(beneath) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let beneath = self.0.storage.len()?.clamp(offset, end) - offset;
+        let beneath = beneath.clamp(offset, end) - offset;
         let (old, new) = out.split_at_mut(usize::try_from(beneath).unwrap_or(usize::MAX));
         self.0.storage.read(offset, old)?;
         new.fill(0);
-        for step in self.steps().iter() {
+        for step in &waiting.steps {
             match step {
                 Step::Write(at, data) => overlay(out, offset, *at, data),
                 // What was cut off is zero if it comes back.
@@ -120,7 +143,7 @@ impl StorageBackend for Held {
         if self.is_released() {
             return self.0.storage.set_len(len);
         }
-        self.steps().push(Step::SetLen(len));
+        self.waiting().steps.push(Step::SetLen(len));
         Ok(())
     }
 
@@ -128,7 +151,7 @@ impl StorageBackend for Held {
         if self.is_released() {
             return self.0.storage.sync_data();
         }
-        self.steps().push(Step::Sync);
+        self.waiting().steps.push(Step::Sync);
         Ok(())
     }
 
@@ -136,7 +159,7 @@ impl StorageBackend for Held {
         if self.is_released() {
             return self.0.storage.write(offset, data);
         }
-        self.steps().push(Step::Write(offset, data.to_vec()));
+        self.waiting().steps.push(Step::Write(offset, data.to_vec()));
         Ok(())
     }
 
