@@ -100,7 +100,7 @@ impl Active {
         change.put_history(&self.record.id, &event);
         let limit = if self.runs_for_ever() { FOREVER_HISTORY_MAX } else { HISTORY_MAX };
         if let Some(range) = giving_way(self.seq, limit) {
-            change.delete_history(&self.record.id, range);
+            change.delete_history(&self.record, range);
         }
     }
 

@@ -307,9 +307,9 @@ impl Orchestrator {
         let seq = self.parts.store.last_seq(id)? + 1;
         let level = Level::Job { previous: Some(record.state), new: record.state };
         let (version, topic, time) = (record.version, Topic::Results, self.parts.clock.now());
-        change.put_history(id, &HistoryEvent { seq, version, level, topic, message, failure: None, time });
+        change.put_note(&record, &HistoryEvent { seq, version, level, topic, message, failure: None, time });
         if let Some(range) = giving_way(seq, HISTORY_MAX) {
-            change.delete_history(id, range);
+            change.delete_history(&record, range);
         }
         Ok(())
     }

@@ -334,7 +334,14 @@ fn a_job_s_executions_and_history_are_its_own() {
                 change.put_execution(&row);
                 rows.push(row);
             }
-            (1..=300).for_each(|seq| change.put_history(&record.id, &event(seq)));
+            // What is noted after a job's end has another place and the same order.
+            for seq in 1..=300 {
+                if seq % 100 == 0 || seq > 290 {
+                    change.put_note(record, &event(seq));
+                } else {
+                    change.put_history(&record.id, &event(seq));
+                }
+            }
             store.write(change).wait().unwrap();
         }
         for record in &jobs {
@@ -347,9 +354,15 @@ fn a_job_s_executions_and_history_are_its_own() {
             };
             assert_eq!(seqs(0, usize::MAX), (1..=300).collect::<Vec<_>>());
             assert_eq!(seqs(254, 3), [255, 256, 257]);
+            assert_eq!(seqs(198, 3), [199, 200, 201]);
+            assert_eq!(seqs(288, 5), [289, 290, 291, 292, 293]);
             assert_eq!(seqs(300, 9), [] as [u64; 0]);
             assert_eq!(seqs(u64::MAX, 9), [] as [u64; 0]);
             assert_eq!(seqs(0, 0), [] as [u64; 0]);
+            let mut change = store.change();
+            change.delete_history(record, (99, 202));
+            store.write(change).wait().unwrap();
+            assert_eq!(seqs(97, 3), [98, 202, 203]);
         }
         for (n, row) in rows.iter_mut().enumerate() {
             assert_eq!(store.execution(&row.id).unwrap().as_ref(), Some(&*row));
@@ -363,8 +376,15 @@ fn a_job_s_executions_and_history_are_its_own() {
         change.delete_job(&jobs[0], &[], &rows[..3]);
         store.write(change).wait().unwrap();
         assert_eq!(store.executions(&jobs[0].id).unwrap(), []);
-        assert_eq!(store.history(&jobs[0].id, 0, 9).unwrap(), []);
-        assert_eq!(store.last_seq(&jobs[0].id).unwrap(), 0);
+        // Also of a job that comes again with the same id and time.
+        for _ in 0..2 {
+            assert_eq!(store.history(&jobs[0].id, 0, 9).unwrap(), []);
+            assert_eq!(store.last_seq(&jobs[0].id).unwrap(), 0);
+            put_job(stores, &jobs[0]);
+        }
+        let mut change = store.change();
+        change.delete_job(&jobs[0], &[], &[]);
+        store.write(change).wait().unwrap();
         assert_eq!(store.execution(&rows[0].id).unwrap(), None);
         assert_eq!(store.executions(&jobs[1].id).unwrap().len(), 3);
         assert_eq!(store.find("a").unwrap(), Found::None);

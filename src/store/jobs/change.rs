@@ -6,7 +6,8 @@ use super::super::backend::Change;
 use super::super::keys::Key;
 use super::super::{StoreError, encode};
 use super::{
-    ACTIVE, ACTIVE_EXECUTION, BODY, BYTES, EVENT, JOB, MADE, RECORD, ROW, SUBMITTED, TIMELINE, USER, VERSION,
+    ACTIVE, ACTIVE_EXECUTION, BODY, BYTES, JOB, MADE, RECORD, ROW, SUBMITTED, TIMELINE, USER, VERSION,
+    events, notes,
 };
 
 /// Changes to the orchestrator role's database that belong together.
@@ -65,15 +66,24 @@ impl JobChange {
 
     /// Stores an event under its sequence number.
     pub fn put_history(&mut self, job: &JobId, event: &HistoryEvent) {
-        let key = Key::kind(JOB).id(job).byte(EVENT).number(event.seq).done();
+        self.put_event(job, events(job), event);
+    }
+
+    /// The same for an event after the job's end.
+    pub fn put_note(&mut self, record: &JobRecord, event: &HistoryEvent) {
+        self.put_event(&record.id, notes(record), event);
+    }
+
+    fn put_event(&mut self, job: &JobId, place: Key, event: &HistoryEvent) {
         let value = encode(event, || format!("event {} of job {job}", event.seq));
-        self.extend(value.map(|value| vec![Change::Put(key, value)]));
+        self.extend(value.map(|value| vec![Change::Put(place.number(event.seq).done(), value)]));
     }
 
     /// Removes the events from the first number (included) to the second (excluded).
-    pub fn delete_history(&mut self, job: &JobId, (from, to): (u64, u64)) {
-        let key = |seq| Key::kind(JOB).id(job).byte(EVENT).number(seq).done();
-        self.extend(Ok(vec![Change::DeleteRange(key(from), key(to))]));
+    pub fn delete_history(&mut self, record: &JobRecord, (from, to): (u64, u64)) {
+        let range =
+            |place: Key| Change::DeleteRange(place.clone().number(from).done(), place.number(to).done());
+        self.extend(Ok(vec![range(events(&record.id)), range(notes(record))]));
     }
 
     /// Removes the row of an execution.
@@ -136,9 +146,10 @@ impl JobChange {
     /// body if no other job has the same.
     pub fn delete_job(&mut self, record: &JobRecord, versions: &[JobRecord], executions: &[ExecutionRow]) {
         let id = &record.id;
-        let (from, to) = Key::kind(JOB).id(id).range();
+        let range = |(from, to)| Change::DeleteRange(from, to);
         let mut changes = vec![
-            Change::DeleteRange(from, to),
+            range(Key::kind(JOB).id(id).range()),
+            range(notes(record).range()),
             Change::Delete(submitted_key(record)),
             Change::Delete(Key::kind(ACTIVE).id(id).done()),
         ];

@@ -10,13 +10,15 @@
 //! | `BODY`, digest, `USER`, job | empty; the body goes with its last user |
 //! | `TIMELINE`, time of submission, `SUBMITTED`, job | the job's name, if it has one of its own |
 //! | `TIMELINE`, time of its making, `MADE`, execution | id of its job |
+//! | `TIMELINE`, time of submission, `NOTED`, job, sequence | [`HistoryEvent`] of after the job's end |
 //! | `ACTIVE`, job | empty; for every job that has not ended |
 //! | `ACTIVE_EXECUTION`, execution | id of its job; for every execution that has not ended |
 //!
 //! What changes when a job moves on lies together: its record, rows and events. What is looked up while a job runs
 //! is in the small table (keys from 128 on). What people ask for afterwards (a name, an execution's id) is looked
 //! for in the timeline, newest first: one place at the end of it takes what a submission adds, where each index by
-//! name or id would take it in a place of its own.
+//! name or id would take it in a place of its own. What befalls jobs long after their end (their results go, the
+//! oldest first) befalls neighbours in time: it is noted there, and a page takes what each would have a page for.
 
 mod change;
 mod list;
@@ -47,6 +49,7 @@ const USER: u8 = 1;
 const TIMELINE: u8 = 0x12;
 const SUBMITTED: u8 = 0;
 const MADE: u8 = 1;
+const NOTED: u8 = 2;
 const ACTIVE: u8 = 0x80;
 const ACTIVE_EXECUTION: u8 = 0x81;
 
@@ -306,15 +309,21 @@ impl JobStore {
     /// # Errors
     /// The database cannot be read, or an event makes no sense.
     pub fn history(&self, job: &JobId, after: u64, limit: usize) -> Result<Vec<HistoryEvent>, StoreError> {
-        let mut found = Vec::new();
-        let Some(first) = after.checked_add(1) else { return Ok(found) };
-        let (_, to) = Key::kind(JOB).id(job).byte(EVENT).range();
-        let from = Key::kind(JOB).id(job).byte(EVENT).number(first).done();
-        if limit > 0 {
-            scan_values(&*self.db, (from, to), false, |_, event| {
+        let Some(first) = after.checked_add(1).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        let read = |events: Key| {
+            let mut found: Vec<HistoryEvent> = Vec::new();
+            let (_, to) = events.clone().range();
+            scan_values(&*self.db, (events.number(first).done(), to), false, |_, event| {
                 found.push(event);
                 if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
+            Ok::<_, StoreError>(found)
+        };
+        let mut found = read(events(job))?;
+        if let Some(record) = self.get(job)? {
+            found.append(&mut read(notes(&record))?);
+            found.sort_by_key(|event| event.seq);
+            found.truncate(limit);
         }
         Ok(found)
     }
@@ -324,14 +333,18 @@ impl JobStore {
     /// # Errors
     /// The database cannot be read.
     pub fn last_seq(&self, job: &JobId) -> Result<u64, StoreError> {
-        let (from, to) = Key::kind(JOB).id(job).byte(EVENT).range();
-        let mut last = 0;
-        self.db.scan(&from, &to, true, &mut |key, _| {
-            let number = key.last_chunk::<8>().copied().unwrap_or_default();
-            last = u64::from_be_bytes(number);
-            ControlFlow::Break(())
-        })?;
-        Ok(last)
+        let last = |events: Key| {
+            let (from, to) = events.range();
+            let mut last = 0;
+            self.db.scan(&from, &to, true, &mut |key, _| {
+                let number = key.last_chunk::<8>().copied().unwrap_or_default();
+                last = u64::from_be_bytes(number);
+                ControlFlow::Break(())
+            })?;
+            Ok::<u64, StoreError>(last)
+        };
+        let noted = self.get(job)?.map_or(Ok(0), |record| last(notes(&record)))?;
+        Ok(noted.max(last(events(job))?))
     }
 
     /// How many jobs there are.
@@ -403,4 +416,14 @@ impl JobStore {
             Err(error) => Ticket::answered(Err(error)),
         }
     }
+}
+
+/// Where the events of a job's life are.
+fn events(job: &JobId) -> Key {
+    Key::kind(JOB).id(job).byte(EVENT)
+}
+
+/// Where those are that came after its end.
+fn notes(record: &JobRecord) -> Key {
+    Key::kind(TIMELINE).time(record.created).byte(NOTED).id(&record.id)
 }
