@@ -4,14 +4,17 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ::redb::{Database, TableDefinition};
 
 use super::super::conformance::TempDir;
-use super::super::{Backend, Change, Durability, SCHEMA, StoreError, StoreSettings};
+use super::super::{
+    Backend, Change, Durability, JobChange, MemoryBackend, SCHEMA, StoreError, StoreSettings, Stores,
+};
 use super::RedbBackend;
 use super::faulty::{Disk, DiskState};
-use crate::model::Sha256;
+use crate::model::{HistoryEvent, JobId, JobRecord, JobState, Level, Sha256, Timestamp, Topic};
 
 fn open(path: &Path) -> Result<RedbBackend, StoreError> {
     RedbBackend::open(path, StoreSettings::DEFAULT_CACHE)
@@ -333,4 +336,39 @@ fn a_compaction_that_is_cut_off_at_any_step_costs_nothing() {
         }
         check(&open(&disk));
     }
+}
+
+#[test]
+fn what_is_noted_of_jobs_that_came_together_shares_pages() {
+    let disk = Disk::default();
+    let jobs = RedbBackend::over(disk.clone(), Path::new("jobs"), StoreSettings::DEFAULT_CACHE).unwrap();
+    let (executions, hour) = (Arc::new(MemoryBackend::new()), Duration::from_secs(3600));
+    let stores = Stores::over(executions, Arc::new(jobs), hour).unwrap();
+    let job = |n| JobRecord {
+        id: JobId::random(),
+        digest: Sha256::of(b"body"),
+        name: format!("job-{n}"),
+        state: JobState::Completed,
+        message: "m".repeat(800),
+        version: 1,
+        revision: 1,
+        created: Timestamp(n),
+        modified: Timestamp(n),
+    };
+    let level = Level::Job { previous: None, new: JobState::Completed };
+    let message = "the result of e-0123abcd (1 KiB) was deleted: evicted to keep Results.MaxCount".into();
+    let (topic, failure, time) = (Topic::Results, None, Timestamp(9));
+    let event = HistoryEvent { seq: 9, version: 1, level, topic, message, failure, time };
+    let records: Vec<JobRecord> = (0..600).map(job).collect();
+    let steps = |put: &dyn Fn(&mut JobChange)| {
+        let before = disk.steps();
+        let mut change = stores.jobs.change();
+        put(&mut change);
+        stores.jobs.write(change).wait().unwrap();
+        disk.steps() - before
+    };
+    steps(&|change| records.iter().for_each(|record| change.put_job(record)));
+    let together = steps(&|change| records[200..215].iter().for_each(|job| change.put_note(job, &event)));
+    let apart = steps(&|change| records[300..315].iter().for_each(|job| change.put_history(&job.id, &event)));
+    assert!(together + 10 < apart, "{together} writes, and {apart} for as many that lie with their jobs");
 }
