@@ -219,7 +219,7 @@ fn store_error(error: &StoreError) -> ApiError {
             let state =
                 error.trouble().map_or(DiskState::Fine, |t| DiskState::Fine.next(DiskEvent::Trouble(t)));
             let report = DiskReport { state, ..DiskReport::default() };
-            disk_error(&report, error.with_causes())
+            disk_error(&report, with_causes(&error))
         }
         StoreError::Closed => ApiError::new(Code::ServiceUnavailable, "the node is stopping"),
         _ => {

@@ -17,7 +17,7 @@ use crate::model::message::{FromCompute, Order};
 use crate::model::state::ExecutionEvent;
 use crate::model::{
     ExecutionId, ExecutionRecord, ExecutionState, Failure, FailureCode, JobSpec, Pin, Resources, ResultEntry,
-    Trouble,
+    Trouble, with_causes,
 };
 use crate::results::ScratchLease;
 use crate::store::StoreError;
@@ -378,7 +378,7 @@ fn step(
 }
 
 fn not_stored(record: &ExecutionRecord, error: &StoreError) -> Failure {
-    let text = format!("cannot store that the execution is {}: {}", record.state, error.with_causes());
+    let text = format!("cannot store that the execution is {}: {}", record.state, with_causes(&error));
     match error.trouble() {
         Some(Trouble::Full) => Failure::disk_full(text),
         _ => Failure::new(FailureCode::Internal, text),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::error::NoRoom;
 use super::shelf::Shelf;
 use crate::model::disk::{MARGIN, Room};
-use crate::model::{Bytes, Deletion, DiskEvent, DiskReport, DiskState, ExecutionId, Trouble};
+use crate::model::{Bytes, Deletion, DiskEvent, DiskReport, DiskState, ExecutionId, Trouble, with_causes};
 use crate::store::StoreError;
 use crate::sys::Reserve;
 
@@ -68,7 +68,7 @@ impl Shelf {
         let full = self.watch.full.swap(false, Ordering::AcqRel);
         let trouble = match (&space, trouble) {
             (Err(error), _) => Some((Trouble::of(error), format!("cannot tell how much is free: {error}"))),
-            (_, Some(error)) => error.trouble().map(|trouble| (trouble, root(&error).with_causes())),
+            (_, Some(error)) => error.trouble().map(|trouble| (trouble, with_causes(root(&error)))),
             (..) if full => Some((Trouble::Full, String::new())),
             _ => None,
         };

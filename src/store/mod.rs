@@ -157,19 +157,6 @@ impl StoreError {
             _ => None,
         }
     }
-
-    /// The error and its causes, in one line.
-    #[must_use]
-    pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        text
-    }
 }
 
 /// Where a database is.

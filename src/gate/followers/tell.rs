@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::archive::Step;
 use crate::logs::cut::{PIECE, Rest, next_piece};
 use crate::logs::{Found, Wanted};
-use crate::model::{ExecutionId, ExecutionRecord, RunOutput};
+use crate::model::{ExecutionId, ExecutionRecord, RunOutput, with_causes};
 use crate::store::StoreError;
 use crate::wire::log_line::{LogMessage, LogStream};
 
@@ -53,7 +53,7 @@ async fn tell(peer: &mut Peer, wanted: &Wanted, room: &Room) -> Result<(), End> 
 }
 
 fn unreadable(error: StoreError) -> End {
-    log::error!("a log cannot be found: {}", error.with_causes());
+    log::error!("a log cannot be found: {}", with_causes(&error));
     End::Error(format!("the node cannot read its records: {error}"))
 }
 

@@ -19,6 +19,7 @@ use super::open::{io_error, mark};
 use super::tables::{Undo, transact};
 use super::view::{Pending, View};
 use super::{Open, RedbBackend, State, view_of};
+use crate::model::with_causes;
 
 /// Pause before the first attempt to commit again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -127,7 +128,7 @@ impl RedbBackend {
 
     /// Puts an outage in the place of whatever there was.
     pub(super) fn go_out(&self, state: &mut State, pending: Pending, cause: &StoreError) {
-        log::error!(target: "codling::store", "{}; it is opened again when it can be", cause.with_causes());
+        log::error!(target: "codling::store", "{}; it is opened again when it can be", with_causes(cause));
         // Whoever has the file open must be gone before it is opened again.
         *state = State::Closed;
         let mut outage = Outage {
@@ -150,7 +151,7 @@ impl RedbBackend {
     fn open_for_reading(&self) -> Option<(Open, Held)> {
         self.reopened.fetch_add(1, Ordering::AcqRel);
         let (db, held) = (self.reopen)(&self.path)
-            .map_err(|error| log::debug!(target: "codling::store", "{}", error.with_causes()))
+            .map_err(|error| log::debug!(target: "codling::store", "{}", with_causes(&error)))
             .ok()?;
         let view = view_of(&db).ok()?;
         Some((Open { view, db }, held))
