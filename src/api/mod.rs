@@ -25,7 +25,7 @@ mod page;
 mod range;
 mod results;
 mod routes;
-mod selectors;
+pub(crate) mod selectors;
 mod serve;
 mod table;
 mod urls;

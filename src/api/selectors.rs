@@ -34,6 +34,12 @@ impl Selector {
         Ok(Self(all))
     }
 
+    /// The requirements, as a job's constraints have them.
+    #[must_use]
+    pub fn into_constraints(self) -> Vec<Constraint> {
+        self.0
+    }
+
     /// Whether nothing is required.
     #[must_use]
     pub fn is_empty(&self) -> bool {

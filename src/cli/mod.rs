@@ -34,6 +34,7 @@ pub mod target;
 pub mod text;
 pub mod trust;
 pub mod update;
+pub mod wasm;
 
 #[cfg(test)]
 mod testing;
@@ -68,6 +69,7 @@ const EXAMPLES: &str = "\
 Examples:
   codling serve                            run a node
   codling job run --wait job.yaml          run a job and wait for its end
+  codling wasm run --follow prog.wasm a b  run a WASM program, and print what it writes
   codling job get j-1a2b3c4d -o out        fetch, verify and unpack its result
   codling results df                       what is used, what is free, what goes next";
 
@@ -78,6 +80,8 @@ pub enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run jobs, look at them, fetch their results
     Job(job::JobArgs),
+    /// Run a WASM program as a job
+    Wasm(wasm::WasmArgs),
     /// Look after the results that a node keeps
     Results(results::ResultsArgs),
     /// Show nodes
@@ -181,6 +185,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Result<Exit, CliError> 
     match command {
         Command::Serve(args) => serve::run(args, context),
         Command::Job(args) => job::run(args, context),
+        Command::Wasm(args) => wasm::run(args, context),
         Command::Results(args) => results::run(args, context),
         Command::Node(args) => node::run(args, context),
         Command::Agent(args) => node::agent(args, context),

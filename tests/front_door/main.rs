@@ -41,3 +41,4 @@ mod stop;
 mod tls;
 #[cfg(feature = "tls")]
 mod update;
+mod wasm_run;

@@ -12,7 +12,7 @@ use crate::wire::tree::{Limits, parse};
 use crate::wire::{Reading, Tree, read_job};
 
 /// Largest job file; the API takes no larger body either.
-const MAX_FILE: u64 = 10 << 20;
+pub const MAX_FILE: u64 = 10 << 20;
 
 /// A job that looks right from here.
 #[derive(Debug)]
@@ -54,7 +54,11 @@ fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn check(text: &[u8], name: &str) -> Result<JobFile, CliError> {
+/// Checks a job that is called `name` in messages.
+///
+/// # Errors
+/// It is neither YAML nor JSON, or is no job: every problem, with its path.
+pub fn check(text: &[u8], name: &str) -> Result<JobFile, CliError> {
     let tree = parse(text, &Limits::default()).map_err(|error| {
         CliError::caused(Exit::Data, format!("{name} is neither YAML nor JSON that can be read"), error)
     })?;

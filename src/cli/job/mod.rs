@@ -23,6 +23,8 @@ mod trial;
 mod versions;
 mod watch;
 
+pub(super) use file::{JobFile, MAX_FILE, check};
+pub(super) use run::submit;
 pub(super) use trial::run_and_get;
 
 /// Run jobs, look at them, fetch their results
@@ -67,11 +69,22 @@ pub struct RunArgs {
     /// Job file in YAML or JSON; - is standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
+    /// Show what would change in the job of this name, and submit nothing
+    #[arg(long, conflicts_with_all = ["wait", "follow", "id_only", "force"])]
+    pub dry_run: bool,
+    /// How it is submitted.
+    #[command(flatten)]
+    pub submit: SubmitArgs,
+}
+
+/// How a job is submitted, and what is waited for.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SubmitArgs {
     /// Wait until the job ends, showing what happens to it; the exit status is 1 if it fails
     #[arg(long)]
     pub wait: bool,
     /// As --wait, and print what the job's program writes, as it does
-    #[arg(long)]
+    #[arg(long, short = 'f')]
     pub follow: bool,
     /// Print the id only
     #[arg(long)]
@@ -79,12 +92,24 @@ pub struct RunArgs {
     /// Make a new version of the job of this name even if nothing is different
     #[arg(long)]
     pub force: bool,
-    /// Show what would change in the job of this name, and submit nothing
-    #[arg(long, conflicts_with_all = ["wait", "follow", "id_only", "force"])]
-    pub dry_run: bool,
     /// Stop waiting after this long (the job goes on); the exit status is then 124
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub wait_timeout: Option<Duration>,
+}
+
+impl SubmitArgs {
+    /// Whether the command goes on after the submission.
+    const fn waits(&self) -> bool {
+        self.wait || self.follow
+    }
+
+    /// What clap's table cannot say.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        if self.wait_timeout.is_some() && !self.waits() {
+            return Err(CliError::new(Exit::Usage, "--wait-timeout needs --wait or --follow"));
+        }
+        Ok(())
+    }
 }
 
 /// One job.

@@ -5,8 +5,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::file::JobFile;
 use super::watch::Watch;
-use super::{RunArgs, file, versions};
+use super::{RunArgs, SubmitArgs, file, versions};
 use crate::cli::Context;
 use crate::cli::answers::{JobAnswer, read, short_id};
 use crate::cli::client::Client;
@@ -43,15 +44,26 @@ struct Report<'a> {
 
 /// Runs `codling job run`.
 pub fn run(args: &RunArgs, client: &Client, context: &Context<'_>) -> Result<Exit, CliError> {
-    let waits = args.wait || args.follow;
-    if args.wait_timeout.is_some() && !waits {
-        return Err(CliError::new(Exit::Usage, "--wait-timeout needs --wait or --follow"));
-    }
+    args.submit.check()?;
     let job = file::load(&args.file, context)?;
     if args.dry_run {
         return versions::dry_run(&job.job, client, context);
     }
-    let what = format!("submit {}", args.file.display());
+    submit(job, &args.file.display().to_string(), &args.submit, client, context)
+}
+
+/// Submits a job that was checked, prints its id, and waits as `args` say; `name` is what the user calls it.
+///
+/// # Errors
+/// The node does not answer or refuses; the job failed.
+pub fn submit(
+    job: JobFile,
+    name: &str,
+    args: &SubmitArgs,
+    client: &Client,
+    context: &Context<'_>,
+) -> Result<Exit, CliError> {
+    let what = format!("submit {name}");
     let body = json!({"Job": job.job, "Force": args.force});
     let answer = client.put("orchestrator/jobs", &body).map_err(|e| e.doing(&what))?;
     let started = Instant::now();
@@ -84,7 +96,7 @@ pub fn run(args: &RunArgs, client: &Client, context: &Context<'_>) -> Result<Exi
         job,
         executions,
     };
-    if !waits {
+    if !args.waits() {
         if !plain {
             context.out.show(&report(None, None), String::new)?;
         }
