@@ -13,13 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::conn::{Conn, linger};
-use super::limits::LINGERING;
+use super::conn::Conn;
 use super::race::{Won, race};
-use super::refusal::Refusal;
-use super::slots::Slot;
+use super::slots::{Crowded, Slot};
 use super::stream::Stream;
-use super::{Shared, Site};
+use super::{Shared, Site, door};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 128;
@@ -78,43 +76,25 @@ pub async fn run(listener: TcpListener, site: Rc<Site>, shared: Rc<Shared>) {
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, site: &Rc<Site>, shared: &Rc<Shared>) {
-    let limits = &shared.limits;
     // Without it answers are only later: not worth a connection.
     let _ = stream.set_nodelay(true);
-    match shared.slots.admit(peer.ip().into(), limits.connections, limits.per_peer) {
-        Ok(slot) => {
-            let stream = match Stream::new(stream, shared.tls.as_ref()) {
-                Ok(stream) => stream,
-                Err(error) => return log::error!("{}: TLS does not work: {error}", site.name),
-            };
-            let (id, slots) = (slot.id(), shared.slots.clone());
-            let conn = Conn::new(Rc::clone(shared), Rc::clone(site), &stream, peer, slot);
-            let task = spawn_local(conn.serve(stream));
-            Slot::task(&slots, id, task.abort_handle());
-        }
-        Err(_) => {
-            log::debug!("{peer} turned away: too many connections");
-            turn_away(stream, shared);
-        }
+    let limits = &shared.limits;
+    match shared.slots.admit(peer.ip().into(), limits.connections, limits.per_peer, limits.fresh_time) {
+        Ok(slot) => serve(stream, peer, slot, site, shared),
+        Err(Crowded) => door::wait(stream, peer, site, shared),
     }
 }
 
-/// Says that there is no room, in one packet, and gives a few of those who hear it the time to read it. Inside TLS
-/// that would take a handshake, which there is no room for.
-fn turn_away(stream: TcpStream, shared: &Rc<Shared>) {
-    if shared.tls.is_some() {
-        return;
-    }
-    let response = Refusal::full("too many connections").response("", false, false);
-    if stream.try_write(&response).is_err() || *shared.lingering.borrow() >= LINGERING {
-        return;
-    }
-    *shared.lingering.borrow_mut() += 1;
-    let shared = Rc::clone(shared);
-    spawn_local(async move {
-        linger(Stream { tcp: stream, tls: None }, shared.limits.linger_time).await;
-        *shared.lingering.borrow_mut() -= 1;
-    });
+/// Serves a connection that there is room for.
+pub fn serve(stream: TcpStream, peer: SocketAddr, slot: Slot, site: &Rc<Site>, shared: &Rc<Shared>) {
+    let stream = match Stream::new(stream, shared.tls.as_ref()) {
+        Ok(stream) => stream,
+        Err(error) => return log::error!("{}: TLS does not work: {error}", site.name),
+    };
+    let (id, slots) = (slot.id(), shared.slots.clone());
+    let conn = Conn::new(Rc::clone(shared), Rc::clone(site), &stream, peer, slot);
+    let task = spawn_local(conn.serve(stream));
+    Slot::task(&slots, id, task.abort_handle());
 }
 
 /// A file descriptor kept for the day when there are none: with it, a connection can be accepted to be closed.

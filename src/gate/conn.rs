@@ -438,7 +438,7 @@ impl Conn {
     /// says by being closed that another has more right to it.
     fn follower(&self) -> Result<oneshot::Sender<()>, Refusal> {
         let (places, most) = (&self.shared.places, self.shared.limits.followers);
-        let slot = places.admit(self.peer.ip().into(), most, most).map_err(|_| {
+        let slot = places.admit(self.peer.ip().into(), most, most, Duration::ZERO).map_err(|_| {
             let refusal = Refusal::full("as many logs as this node lets follow are being followed");
             Refusal { hint: "try again later, or fetch the result with 'codling job get'", ..refusal }
         })?;

@@ -42,6 +42,9 @@ pub const FOLLOWER_TALK: usize = 64 << 10;
 pub const REPLAYS: usize = 4;
 /// Connections to the handlers, and with it threads that handle requests.
 pub const INNER_CONNECTIONS: usize = 4;
+/// Connections that wait for room, beside those that have it: each takes a file descriptor and some 500 bytes. As many as
+/// one peer may have, so that its next crowd does not have to be turned away because its last one is still leaving.
+pub const DOOR: usize = CONNECTIONS_PER_PEER;
 /// Connections that were turned away and may still read why.
 pub const LINGERING: usize = 16;
 /// Bytes of an unwanted request that are read so that its sender gets to see the answer.
@@ -82,6 +85,10 @@ pub struct Limits {
     pub client_rate: u64,
     /// Until the handlers have answered.
     pub answer_time: Duration,
+    /// After its coming or an answer, in which a connection does not have to make room for others of its peer.
+    pub fresh_time: Duration,
+    /// How long a connection waits for room before it is turned away.
+    pub door_time: Duration,
     /// Reading on after a refusal, so that the peer gets to see it.
     pub linger_time: Duration,
     /// Pause after a failed accept.
@@ -106,6 +113,8 @@ impl Default for Limits {
             download_rate: 0,
             client_rate: 0,
             answer_time: Duration::from_secs(60),
+            fresh_time: Duration::from_millis(100),
+            door_time: Duration::from_secs(2),
             linger_time: Duration::from_secs(2),
             accept_pause: Duration::from_millis(100),
         }

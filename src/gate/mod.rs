@@ -13,6 +13,7 @@ mod bucket;
 mod chunked;
 mod conn;
 mod courier;
+mod door;
 mod followers;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -116,6 +117,8 @@ struct Shared {
     started: Instant,
     slots: Slots,
     stopping: watch::Receiver<bool>,
+    /// Connections that wait for room.
+    waiting: RefCell<usize>,
     /// Connections that were turned away and may still read why.
     lingering: RefCell<usize>,
 }
@@ -157,6 +160,7 @@ pub fn open(settings: GateSettings) -> io::Result<Gate> {
         started: Instant::now(),
         slots: slots.clone(),
         stopping: seen,
+        waiting: RefCell::new(0),
         lingering: RefCell::new(0),
     });
     let (mut acceptors, mut addresses) = (Vec::new(), Vec::new());

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -55,6 +56,7 @@ struct Entry {
 struct Table {
     last: u64,
     entries: Vec<Entry>,
+    freed: Rc<Notify>,
     empty: Rc<Notify>,
 }
 
@@ -68,12 +70,15 @@ pub struct Crowded;
 
 impl Slots {
     /// A slot for a new connection. If there is none, another connection has to leave: one of the same peer if that
-    /// has too many, one of whoever has the most if there are too many in all.
-    pub fn admit(&self, peer: Peer, all: usize, per_peer: usize) -> Result<Slot, Crowded> {
+    /// has too many, one of whoever has the most if there are too many in all. Of a peer's own connections one that has
+    /// come or been answered within `fresh` does not have to: its request may be on its way, and would be lost.
+    pub fn admit(&self, peer: Peer, all: usize, per_peer: usize, fresh: Duration) -> Result<Slot, Crowded> {
         let mut table = self.0.borrow_mut();
         if table.count(peer) >= per_peer {
-            let waits = |entry: &Entry| entry.peer == peer && matches!(entry.phase, Phase::New | Phase::Idle);
-            let victim = table.longest(waits).ok_or(Crowded)?;
+            let waits = |entry: &Entry| {
+                matches!(entry.phase, Phase::New | Phase::Idle) && entry.since.elapsed() >= fresh
+            };
+            let victim = table.longest(|entry| entry.peer == peer && waits(entry)).ok_or(Crowded)?;
             table.evict(victim);
         }
         if table.entries.len() >= all {
@@ -91,6 +96,12 @@ impl Slots {
     /// How many are connected.
     pub fn len(&self) -> usize {
         self.0.borrow().entries.len()
+    }
+
+    /// Waits until a connection has left.
+    pub async fn freed(&self) {
+        let freed = Rc::clone(&self.0.borrow().freed);
+        freed.notified().await;
     }
 
     /// Waits until nobody is connected.
@@ -188,6 +199,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut table = self.slots.0.borrow_mut();
         table.entries.retain(|entry| entry.id != self.id);
+        table.freed.notify_one();
         if table.entries.is_empty() {
             table.empty.notify_one();
         }
@@ -212,7 +224,7 @@ mod tests {
     }
 
     fn busy(slots: &Slots, peer: Peer, all: usize) -> Slot {
-        let slot = slots.admit(peer, all, 9).unwrap();
+        let slot = slots.admit(peer, all, 9, Duration::ZERO).unwrap();
         slot.phase(Phase::Moving);
         slot
     }
@@ -226,20 +238,36 @@ mod tests {
         let slots = Slots::default();
         let (a, b, c) = (peer("10.0.0.1"), peer("10.0.0.2"), peer("10.0.0.3"));
         let (first, second, third) = (busy(&slots, a, 3), busy(&slots, a, 3), busy(&slots, b, 3));
-        assert_eq!(slots.admit(a, 9, 2).err(), Some(Crowded));
+        assert_eq!(slots.admit(a, 9, 2, Duration::ZERO).err(), Some(Crowded));
         second.phase(Phase::Idle);
         first.phase(Phase::Idle);
         let fourth = busy(&slots, c, 3);
         assert!(left(&slots, &second) && !left(&slots, &first) && !left(&slots, &third));
         // Of its own peer's connections only.
         third.phase(Phase::Idle);
-        let fifth = slots.admit(a, 4, 1).unwrap();
+        let fifth = slots.admit(a, 4, 1, Duration::ZERO).unwrap();
         assert!(left(&slots, &first) && !left(&slots, &third));
         // Who has not said a word yet leaves like who has nothing more to say.
-        let _sixth = slots.admit(a, 4, 1).unwrap();
+        let _sixth = slots.admit(a, 4, 1, Duration::ZERO).unwrap();
         assert!(left(&slots, &fifth) && !left(&slots, &third));
         drop((first, second, third, fourth, fifth));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn who_has_just_come_or_been_served_keeps_its_place_before_its_own_peer() {
+        let slots = Slots::default();
+        let (hour, a, b) = (Duration::from_secs(3600), peer("10.0.0.1"), peer("10.0.0.2"));
+        let first = busy(&slots, a, 9);
+        first.phase(Phase::Idle);
+        assert_eq!(slots.admit(a, 9, 1, hour).err(), Some(Crowded));
+        // Not before others, if there is no room for anybody.
+        let second = slots.admit(b, 1, 1, hour).unwrap();
+        assert!(left(&slots, &first));
+        // Nor who has only just come.
+        assert_eq!(slots.admit(b, 9, 1, hour).err(), Some(Crowded));
+        let _third = slots.admit(b, 9, 1, Duration::ZERO).unwrap();
+        assert!(left(&slots, &second));
     }
 
     #[test]
@@ -247,21 +275,21 @@ mod tests {
         let slots = Slots::default();
         let (a, b, c) = (peer("10.0.0.1"), peer("10.0.0.2"), peer("10.0.0.3"));
         let crowd: Vec<Slot> = (0..5).map(|_| busy(&slots, a, 6)).collect();
-        let other = slots.admit(b, 6, 9).unwrap();
+        let other = slots.admit(b, 6, 9, Duration::ZERO).unwrap();
         // The last that began: it has the least to lose. Not the one that has only just come.
         let newcomer = busy(&slots, c, 6);
         assert!(left(&slots, &crowd[4]) && !left(&slots, &other) && !left(&slots, &newcomer));
         // The crowd does not get its room back, and not at the cost of who has less.
-        assert_eq!(slots.admit(a, 6, 9).err(), Some(Crowded));
+        assert_eq!(slots.admit(a, 6, 9, Duration::ZERO).err(), Some(Crowded));
         // A handler at work is left alone.
         crowd.iter().for_each(|slot| slot.phase(Phase::Handled));
-        assert_eq!(slots.admit(c, 6, 9).err(), Some(Crowded));
+        assert_eq!(slots.admit(c, 6, 9, Duration::ZERO).err(), Some(Crowded));
         crowd[0].phase(Phase::Moving);
         let second = busy(&slots, c, 6);
         assert!(left(&slots, &crowd[0]));
         // Equal shares are equal: now there is room for nobody.
         crowd.iter().for_each(|slot| slot.phase(Phase::Moving));
-        assert_eq!(slots.admit(c, 6, 9).err(), Some(Crowded));
+        assert_eq!(slots.admit(c, 6, 9, Duration::ZERO).err(), Some(Crowded));
         drop((second, newcomer));
     }
 }

@@ -27,6 +27,43 @@ fn a_crowd_is_told_that_it_is_one() {
     assert_eq!(node.connect().ask(get("/")).status, 200);
 }
 
+#[test]
+fn who_finds_no_room_waits_a_moment_for_some() {
+    let node = Node::start(Limits { per_peer: 2, door_time: PATIENCE, ..limits() });
+    let busy: Vec<_> = (1..=2)
+        .map(|n| {
+            let mut client = node.connect();
+            client.send(get("/wait"));
+            node.latch.reached(n);
+            client
+        })
+        .collect();
+    // As wrk does between two runs: those who asked go away, and as many come at once.
+    drop(busy);
+    let mut next: Vec<_> = (0..2).map(|_| node.connect()).collect();
+    next.iter_mut().for_each(|client| client.send(get("/?bytes=3")));
+    node.latch.open();
+    for client in &mut next {
+        assert_eq!(client.answer(false).text(), "xxx");
+    }
+}
+
+#[test]
+fn only_so_many_wait_for_room() {
+    let node = Node::start(Limits { per_peer: 1, door_time: PATIENCE, ..limits() });
+    let mut busy = node.connect();
+    busy.send(get("/wait"));
+    node.latch.reached(1);
+    let mut waiting: Vec<_> = (0..limits::DOOR).map(|_| node.connect()).collect();
+    assert_eq!(node.connect().answer(false).status, 503);
+    // Nobody of another peer waits behind them.
+    assert_eq!(from_another_peer(&node).ask(get("/")).status, 200);
+    node.latch.open();
+    assert_eq!(busy.answer(false).status, 200);
+    drop(busy);
+    assert_eq!(waiting[0].ask(get("/")).status, 200);
+}
+
 /// A connection from another address of this machine: all of 127/8 is it.
 pub(super) fn from_another_peer(node: &Node) -> Client {
     let socket = rustix::net::socket_with(
