@@ -8,6 +8,7 @@ pub mod disk;
 pub mod engine;
 pub mod execution;
 pub mod failure;
+pub mod head;
 pub mod history;
 pub mod ids;
 pub mod job;
@@ -24,6 +25,7 @@ pub use disk::{DiskEvent, DiskReport, DiskState, Trouble};
 pub use engine::{ModuleRef, WasmSpec};
 pub use execution::{ExecutionRecord, ExecutionRow, RunOutput};
 pub use failure::{Failure, FailureCode, with_causes};
+pub use head::JobHead;
 pub use history::{HistoryEvent, Level, Topic};
 pub use ids::{EvaluationId, ExecutionId, IdError, JobDigest, JobId, NodeId, Sha256};
 pub use job::{

@@ -273,6 +273,23 @@ fn bodies_are_shared_and_go_with_their_last_job() {
 }
 
 #[test]
+fn the_head_of_a_body_is_that_body_s() {
+    over_both(|stores| {
+        let store = &stores.jobs;
+        let mut spec = spec("large");
+        spec.labels.insert("team".into(), "field".into());
+        spec.task.meta.insert("input".into(), "x".repeat(100_000));
+        let (digest, bytes) = spec.encode().unwrap();
+        let mut change = store.change();
+        change.put_body(&digest, &bytes);
+        store.write(change).wait().unwrap();
+        let head = store.head(&digest).unwrap().unwrap();
+        assert_eq!((head.namespace, head.labels), (spec.namespace, spec.labels));
+        assert_eq!(store.head(&Sha256::of(b"another")).unwrap(), None);
+    });
+}
+
+#[test]
 fn a_version_keeps_its_body_until_it_leaves() {
     over_both(|stores| {
         let store = &stores.jobs;
