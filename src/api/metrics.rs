@@ -4,12 +4,13 @@
 //! happens; only jobs that have ended are looked through, and that at most once in [`ENDED_FOR`].
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::{Bytes, DeletionReason, JobState};
 use crate::store::{JobStore, ListOrder, ListQuery, StoreError};
-use crate::sys::tally::{BOUNDS, JOB_DURATION};
+use crate::sys::tally::{BOUNDS, JOB_DURATION, STATE_WRITTEN};
 use crate::wire::ApiError;
 
 use super::App;
@@ -181,6 +182,12 @@ fn store(app: &App, page: &mut Page) {
     );
     let name = "codling_state_lazy_commits_total";
     page.single(name, "counter", "Changes that left it to a later commit.", number(stats.lazy_commits));
+    page.single(
+        "codling_state_written_bytes_total",
+        "counter",
+        "What the databases wrote to their files.",
+        number(STATE_WRITTEN.load(Ordering::Relaxed)),
+    );
 }
 
 /// What the kernel knows of the process. What it does not tell is left out.

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// How long jobs took that have ended.
 pub static JOB_DURATION: Histogram = Histogram::new();
 
+/// Bytes that the stores wrote to the files of their databases.
+pub static STATE_WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Upper bounds of the buckets in seconds.
 pub const BOUNDS: [f64; 8] = [0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 

@@ -95,7 +95,8 @@ fn prometheus_finds_nothing_wrong_with_the_metrics() {
     assert_eq!(samples(&page, "codling_job_duration_seconds_count"), [("", 1.0)]);
     let used = samples(&page, "codling_disk_used_bytes");
     assert!(used.iter().any(|(kind, bytes)| kind.contains("results") && *bytes > 1_000_000.0), "{used:?}");
-    assert!(samples(&page, "codling_state_commits_total")[0].1 > 0.0);
+    let (commits, written) = (samples(&page, "codling_state_commits_total")[0].1, state_written(&page));
+    assert!(commits > 0.0 && written >= 4096.0 * commits, "a page for each commit at least: {written}");
 
     // What is removed is counted, by reason.
     assert_eq!(node.call("DELETE", &format!("/api/v1/codling/results/{execution}"), None).0, 200);
@@ -107,11 +108,17 @@ fn prometheus_finds_nothing_wrong_with_the_metrics() {
         "{gone:?}"
     );
 
+    assert!(state_written(&after) > written, "a deletion is written down");
+
     // No id is a label, and the number of series does not depend on what there is.
     for id in [&id, &endless, &execution] {
         assert!(!page.contains(&id[2..10]) && !after.contains(&id[2..10]), "{id}\n{page}");
     }
     assert_eq!(page.lines().count(), after.lines().count());
+}
+
+fn state_written(page: &str) -> f64 {
+    samples(page, "codling_state_written_bytes_total")[0].1
 }
 
 /// Requests made from the node's own description of its API, as many as go into the time: none makes the node fail,

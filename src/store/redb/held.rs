@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
+use crate::sys::tally::STATE_WRITTEN;
+
 /// What was to be done to the storage beneath.
 #[derive(Debug)]
 enum Step {
@@ -49,6 +51,15 @@ struct Inner {
     waiting: Mutex<Waiting>,
 }
 
+impl Inner {
+    /// The one way for bytes into the storage.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.storage.write(offset, data)?;
+        STATE_WRITTEN.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// A storage whose writes are held back until [`Held::release`]. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Held(Arc<Inner>);
@@ -67,7 +78,7 @@ impl Held {
         waiting.beneath = None;
         for step in &waiting.steps {
             match step {
-                Step::Write(offset, data) => self.0.storage.write(*offset, data)?,
+                Step::Write(offset, data) => self.0.write(*offset, data)?,
                 Step::SetLen(len) => self.0.storage.set_len(*len)?,
                 Step::Sync => self.0.storage.sync_data()?,
             }
@@ -157,7 +168,7 @@ impl StorageBackend for Held {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.is_released() {
-            return self.0.storage.write(offset, data);
+            return self.0.write(offset, data);
         }
         self.waiting().steps.push(Step::Write(offset, data.to_vec()));
         Ok(())
