@@ -1,4 +1,5 @@
-//! How fast the API answers: requests a second and the slowest hundredth, by wrk (Debian's package of that name).
+//! How fast the API answers: requests a second and the slowest hundredth, by wrk (Debian's package of that name). What was
+//! refused (503: more connections than one peer may have, and no room in time) is counted apart, never as answered.
 //!
 //! `cargo bench --bench api` (add `-- --quick` for a short run). Prints figures, asserts none.
 
@@ -8,12 +9,13 @@ mod harness;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use harness::{NOOP, Node, agent};
 
-/// Jobs to list; one in a hundred has the label.
+/// Jobs to list, each with a body of its own; one in a hundred has the label.
 const JOBS: usize = 10_000;
 const THREADS: usize = 8;
 
@@ -21,7 +23,9 @@ const THREADS: usize = 8;
 fn refused(n: usize) -> String {
     let labels = if n.is_multiple_of(100) { json!({ "team": "field" }) } else { json!({ "team": "office" }) };
     let task = json!({ "Name": "main", "Engine": { "Type": "none" } });
-    json!({ "Job": { "Type": "batch", "Count": 1, "Labels": labels, "Tasks": [task] } }).to_string()
+    let meta = json!({ "number": n.to_string() });
+    json!({ "Job": { "Type": "batch", "Count": 1, "Labels": labels, "Meta": meta, "Tasks": [task] } })
+        .to_string()
 }
 
 /// Writes the script that makes wrk submit.
@@ -50,22 +54,26 @@ fn wrk(what: &str, connections: usize, seconds: u32, url: &str, script: Option<&
     }
     let output = command.arg(url).output().expect("wrk is there (apt install wrk)");
     let text = String::from_utf8_lossy(&output.stdout);
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
-        line.map_or_else(|| panic!("no {name} in {text}"), |rest| rest.trim().to_owned())
+    let rest = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    let number = |text: &str| text.parse::<f64>().expect("a number");
+    // `12345 requests in 10.05s, 3.21MB read`
+    let (answers, time) = text.lines().find_map(|line| line.split_once(" requests in ")).expect("a total");
+    let time = time.split_once(',').expect("a time").0;
+    // wrk says 10.05s or 1.00m.
+    let time = match time.strip_suffix('m') {
+        Some(minutes) => number(minutes) * 60.0,
+        None => number(time.trim_end_matches('s')),
     };
-    // What was refused, and connections that were closed.
-    let rest = |name: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
-        line.map_or_else(String::new, |rest| format!("; {} {}", name.trim_end_matches(':'), rest.trim()))
-    };
+    let refused = rest("Non-2xx or 3xx responses:").map_or(0.0, number);
+    let served = (number(answers.trim()) - refused) / time;
+    let slowest = rest("99%").expect("a p99");
+    let errors =
+        rest("Socket errors:").map_or_else(String::new, |errors| format!(", socket errors: {errors}"));
     println!(
-        "{what:34} {connections:2} connection(s): {:>9} requests/s, p99 {:>9}{}{}",
-        field("Requests/sec:"),
-        field("99%"),
-        rest("Non-2xx or 3xx responses:"),
-        rest("Socket errors:"),
+        "{what:34} {connections:2} connection(s): {served:>9.1} answered/s, p99 {slowest:>9}, {refused:.0} refused{errors}"
     );
+    // wrk leaves in the middle of its last requests: they are not to be waited for by the next.
+    std::thread::sleep(Duration::from_millis(500));
 }
 
 fn main() {
