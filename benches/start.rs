@@ -58,6 +58,7 @@ fn past(stores: &Stores, number: usize, archive: &Archive) -> Outcome<(Ticket, T
     let mut jobs = stores.jobs.change();
     jobs.put_body(&digest, &body);
     jobs.put_job(&JobRecord {
+        head: None,
         id: job_id.clone(),
         digest,
         name: format!("count-{number}"),

@@ -81,6 +81,7 @@ impl Case {
         let (job_id, id, created) = (JobId::random(), ExecutionId::random(), at(number));
         Ok(Self {
             job: JobRecord {
+                head: None,
                 id: job_id.clone(),
                 digest: spec.0,
                 name: format!("count-words-{number}"),

@@ -78,10 +78,13 @@ pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
         if labels.is_empty() && namespace.is_none() {
             return true;
         }
-        let judged = verdicts.of(record.digest, || {
-            let head = head(app, record)?;
-            Ok(labels.matches(&head.labels) && namespace.is_none_or(|name| name == head.namespace))
-        });
+        let fits = |head: &JobHead| {
+            labels.matches(&head.labels) && namespace.is_none_or(|name| name == head.namespace)
+        };
+        let judged = match &record.head {
+            Some(head) => Ok(fits(head)),
+            None => verdicts.of(record.digest, || head(app, record).map(|head| fits(&head))),
+        };
         judged.unwrap_or_else(|error| {
             failed.get_or_insert(error);
             false

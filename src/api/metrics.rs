@@ -245,6 +245,7 @@ mod tests {
         let stores = open(&StoreSettings::memory()).unwrap();
         let put = |state| {
             let record = JobRecord {
+                head: None,
                 id: JobId::random(),
                 digest: JobDigest::of(b""),
                 name: String::new(),

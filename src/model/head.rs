@@ -4,22 +4,34 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::job::JobSpec;
+
+/// Bytes of a head that a job's record keeps: each change of the job's state writes them again.
+const KEPT_MAX: usize = 256;
 
 /// Namespace and labels of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobHead {
     /// Its namespace.
     pub namespace: String,
     /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
 impl JobHead {
+    /// What the record of such a job keeps: none if it is too long.
+    #[must_use]
+    pub fn kept(spec: &JobSpec) -> Option<Self> {
+        let labels = spec.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        (spec.namespace.len() + labels <= KEPT_MAX)
+            .then(|| Self { namespace: spec.namespace.clone(), labels: spec.labels.clone() })
+    }
+
     /// Reads it from what [`JobSpec::encode`] made. The task stands last there, and is not looked at: it may hold inputs
     /// of megabytes.
-    ///
-    /// [`JobSpec::encode`]: super::JobSpec::encode
     ///
     /// # Errors
     /// It is no such body, as far as it was looked at.
@@ -96,6 +108,16 @@ mod tests {
             assert_eq!((&head.namespace, &head.labels), (&spec.namespace, &spec.labels));
             assert_eq!(JobHead::decode(text.as_bytes()).unwrap(), head);
         }
+    }
+
+    #[test]
+    fn a_record_keeps_short_ones_only() {
+        let text = r#"{"namespace": "home", "type": "batch", "count": 1, "task": {"name": "t", "engine": {"kind": "x"}}}"#;
+        let mut spec: JobSpec = serde_json::from_str(text).unwrap();
+        spec.labels.insert("a".into(), "b".repeat(KEPT_MAX - 5));
+        assert_eq!(JobHead::kept(&spec).unwrap().labels, spec.labels);
+        spec.labels.insert("c".into(), String::new());
+        assert_eq!(JobHead::kept(&spec), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::head::JobHead;
 use super::ids::{JobDigest, JobId};
 use super::resources::ResourceRequest;
 use super::state::{IllegalTransition, JobEvent, JobState};
@@ -348,6 +349,9 @@ pub struct JobRecord {
     pub digest: JobDigest,
     /// Name (the id if none was given), kept here so that lists need no body.
     pub name: String,
+    /// The beginning of its body, kept here for the same reason, if it is short. Records made before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<JobHead>,
     /// Its state.
     pub state: JobState,
     /// Why it is in that state; may be empty.

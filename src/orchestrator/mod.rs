@@ -27,8 +27,8 @@ use crate::model::message::ToCompute;
 use crate::model::state::JobEvent;
 use crate::model::validate::validate;
 use crate::model::{
-    Deletion, EvaluationId, ExecutionId, Failure, HistoryEvent, JobId, JobRecord, JobSpec, JobState, JobType,
-    Level, NodeId, Topic,
+    Deletion, EvaluationId, ExecutionId, Failure, HistoryEvent, JobHead, JobId, JobRecord, JobSpec, JobState,
+    JobType, Level, NodeId, Topic,
 };
 use crate::store::{JobStore, StoreError};
 use crate::sys::Clock;
@@ -122,6 +122,7 @@ impl Orchestrator {
         let now = self.parts.clock.now();
         let id = JobId::random();
         let record = JobRecord {
+            head: JobHead::kept(&spec),
             name: if spec.name.is_empty() { id.to_string() } else { spec.name.clone() },
             id: id.clone(),
             digest,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::message::ToCompute;
 use crate::model::state::JobEvent;
 use crate::model::{
-    EvaluationId, ExecutionId, JobDigest, JobId, JobRecord, JobSpec, Level, Timestamp, Topic,
+    EvaluationId, ExecutionId, JobDigest, JobHead, JobId, JobRecord, JobSpec, Level, Timestamp, Topic,
 };
 use crate::store::JobChange;
 
@@ -93,7 +93,7 @@ impl Orchestrator {
         let earlier = self.parts.store.versions(id)?;
         let before = loaded.as_ref().or_else(|| state.active.get(id)).map(|active| active.record.clone());
         let before = before.ok_or_else(|| CoreError::NotFound(format!("job not found: {id}")))?;
-        let after = next(&before, digest, why, now)?;
+        let after = JobRecord { head: JobHead::kept(&spec), ..next(&before, digest, why, now)? };
         if let Some(loaded) = loaded {
             state.active.insert(id.clone(), loaded);
         }

@@ -437,7 +437,9 @@ fn an_update_stops_what_runs_and_begins_the_next_version() {
         let same = role.renew(update(&id, service(2), false)).await;
         assert!(matches!(same, Err(CoreError::Unchanged { version: 1, .. })));
         taken(&sent);
-        let taken_up = role.renew(update(&id, service(1), false)).await.unwrap();
+        let mut labelled = service(1);
+        labelled.labels.insert("team".into(), "field".into());
+        let taken_up = role.renew(update(&id, labelled.clone(), false)).await.unwrap();
         assert_eq!((taken_up.job_id.clone(), taken_up.version), (id.clone(), 2));
         let (new, _, cancelled) = taken(&sent);
         assert_eq!((new.len(), cancelled), (1, old.clone()));
@@ -450,6 +452,11 @@ fn an_update_stops_what_runs_and_begins_the_next_version() {
         let record = stores.jobs.get(&id).unwrap().unwrap();
         assert_eq!((record.state, record.version), (JobState::Running, 2));
         let earlier = stores.jobs.versions(&id).unwrap();
+        // Each is listed by its own labels.
+        assert_eq!(
+            (record.head.unwrap().labels, earlier[0].head.as_ref().unwrap().labels.len()),
+            (labelled.labels, 0)
+        );
         assert_eq!((earlier[0].version, earlier[0].state), (1, JobState::Stopped));
         let history = stores.jobs.history(&id, 0, usize::MAX).unwrap();
         assert!(history.iter().any(|e| e.version == 2 && e.message == "job updated to version 2"));

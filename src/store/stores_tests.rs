@@ -38,6 +38,7 @@ fn spec(name: &str) -> JobSpec {
 fn job(second: i64, name: &str) -> JobRecord {
     let id = JobId::random();
     JobRecord {
+        head: None,
         digest: spec(name).encode().unwrap().0,
         name: if name.is_empty() { id.to_string() } else { name.into() },
         id,

@@ -174,6 +174,7 @@ mod tests {
     fn of(before: &JobSpec, after: &JobSpec) -> String {
         let id = JobId::random();
         let record = JobRecord {
+            head: None,
             name: "n".into(),
             digest: JobDigest::of(b""),
             state: JobState::Running,

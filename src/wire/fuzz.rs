@@ -30,6 +30,7 @@ fn read(tree: &Tree, reading: Reading, limits: &Limits) {
     let again: Result<JobSpec, _> = serde_json::from_slice(&stored);
     assert_eq!(again.ok().as_ref(), Some(&spec), "as it was stored");
     let record = JobRecord {
+        head: None,
         id: JobId::from_uuid(uuid::Uuid::nil()),
         digest: JobDigest::of(&stored),
         name: spec.name.clone(),

@@ -16,6 +16,7 @@ fn there_and_back(job: &Value, dialect: Dialect, shown: Dialect) -> Value {
     assert_eq!(read.warnings, Vec::<String>::new());
     let id = JobId::random();
     let record = JobRecord {
+        head: None,
         id,
         digest: JobDigest::of(b""),
         name: read.spec.name.clone(),

@@ -223,6 +223,7 @@ mod tests {
 
     fn record(id: &JobId) -> JobRecord {
         JobRecord {
+            head: None,
             id: id.clone(),
             digest: JobDigest::of(b""),
             name: "count".into(),

@@ -38,6 +38,7 @@ fn add(stores: &Stores, ended: Timestamp, body: &str, state: JobState) -> Made {
     let (digest, bytes) = spec.encode().unwrap();
     let id = JobId::random();
     let record = JobRecord {
+        head: None,
         id: id.clone(),
         digest,
         name: body.into(),

@@ -345,6 +345,7 @@ fn what_is_noted_of_jobs_that_came_together_shares_pages() {
     let (executions, hour) = (Arc::new(MemoryBackend::new()), Duration::from_secs(3600));
     let stores = Stores::over(executions, Arc::new(jobs), hour).unwrap();
     let job = |n| JobRecord {
+        head: None,
         id: JobId::random(),
         digest: Sha256::of(b"body"),
         name: format!("job-{n}"),
