@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -181,7 +182,8 @@ impl Conn {
         let request =
             Request { head: self.inner_head(head, body.bytes().len()), body, head_only, repeatable };
         // Who only waits for a handler can be asked to leave.
-        let answer = self.shared.inner.exchange(&request, || self.slot.phase(Phase::Handled)).await;
+        let begins = || self.slot.phase(Phase::Handled);
+        let answer = self.shared.inner.exchange(&request, left(&stream.tcp), begins).await;
         self.slot.phase(Phase::Moving);
         // Its memory is needed for others' bodies.
         drop(request);
@@ -209,6 +211,7 @@ impl Conn {
                     None => self.answer(&stream, head, &answer, keep).await,
                 }
             }
+            Err(InnerError::Left) => return Err(Some((End::Quiet, stream))),
             Err(error) => self.refuse(&stream, head, &no_answer(&error, head), keep).await,
         };
         match sent {
@@ -477,6 +480,16 @@ impl Conn {
 
     async fn linger(&self, stream: Stream) {
         linger(stream, self.shared.limits.linger_time).await;
+    }
+}
+
+/// Ends when the peer has ended its side. A crowd that gave up would otherwise keep its places, and the handlers busy with
+/// what nobody waits for, while it comes back.
+async fn left(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        // The next request is there: an end behind it cannot be seen.
+        Ok(_) => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ use super::body::{Body, Budget};
 use super::head::end_of_head;
 use super::limits::{ANSWER_BYTES, ANSWER_HEAD_BYTES, HEAD_FIELDS};
 use super::parcels::{FOLLOW, INSTRUCTION, Instruction};
+use super::race::{Won, race};
 
 /// How often a connection is tried while the handlers are restarted, and how long after the last try.
 const TRIES: u32 = 20;
@@ -62,6 +63,9 @@ impl InnerAddress {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum InnerError {
+    /// Whoever asked has left before there was a connection.
+    #[error("nobody waits for the answer any more")]
+    Left,
     /// All connections are in use, and were until the deadline.
     #[error("all handlers are busy")]
     Busy,
@@ -119,11 +123,20 @@ impl Inner {
     }
 
     /// Sends a request and waits for its answer. A request that may be repeated is, once, if the connection on
-    /// which it was sent turns out to have been closed. `begins` is called when there is a connection for it.
-    pub async fn exchange(&self, request: &Request, begins: impl FnOnce()) -> Result<Answer, InnerError> {
+    /// which it was sent turns out to have been closed. `begins` is called when there is a connection for it; if `left`
+    /// ends before that, nothing is sent.
+    pub async fn exchange(
+        &self,
+        request: &Request,
+        left: impl Future<Output = ()>,
+        begins: impl FnOnce(),
+    ) -> Result<Answer, InnerError> {
         let deadline = Instant::now() + self.answer_time;
-        let Ok(Ok(_turn)) = timeout_at(deadline, self.free.acquire()).await else {
-            return Err(InnerError::Busy);
+        // A turn comes first: who ends only its own side and need not wait is answered.
+        let _turn = match race(timeout_at(deadline, self.free.acquire()), left).await {
+            Won::First(Ok(Ok(turn))) => turn,
+            Won::First(_) => return Err(InnerError::Busy),
+            Won::Second(()) => return Err(InnerError::Left),
         };
         begins();
         let talk = async {

@@ -49,6 +49,30 @@ fn who_finds_no_room_waits_a_moment_for_some() {
 }
 
 #[test]
+fn who_leaves_while_it_waits_for_a_handler_makes_room() {
+    let places = limits::INNER_CONNECTIONS + 1;
+    let node = Node::start(Limits { per_peer: places, door_time: Duration::from_millis(500), ..limits() });
+    let busy: Vec<_> = (1..places)
+        .map(|n| {
+            let mut client = node.connect();
+            client.send(get("/wait"));
+            node.latch.reached(u32::try_from(n).unwrap());
+            client
+        })
+        .collect();
+    let mut given_up = node.connect();
+    given_up.send(put("/", "nobody waits for that"));
+    drop(given_up);
+    let mut next = node.connect();
+    next.send(get("/?bytes=3"));
+    // For it there is a place, for one more there is none.
+    assert_eq!(node.connect().answer(false).status, 503);
+    node.latch.open();
+    assert_eq!(next.answer(false).text(), "xxx");
+    drop(busy);
+}
+
+#[test]
 fn only_so_many_wait_for_room() {
     let node = Node::start(Limits { per_peer: 1, door_time: PATIENCE, ..limits() });
     let mut busy = node.connect();

@@ -199,3 +199,12 @@ fn a_token_that_is_read_again_counts_for_open_connections_too() {
     assert_eq!(client.ask(ask("after")).status, 200);
     assert_eq!(client.ask(ask("before")).status, 401);
 }
+
+#[test]
+fn who_ends_only_its_own_side_is_answered() {
+    let node = Node::start(limits());
+    let mut client = node.connect();
+    client.send(get("/?bytes=3"));
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.answer(false).text(), "xxx");
+}
