@@ -37,6 +37,5 @@ fn leave_out_unwinding() {
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         let dir = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
         println!("cargo:rustc-link-arg-bins=-Wl,-T,{dir}/{SCRIPT}");
-        println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
     }
 }
