@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that is tested with boards' own tools (cross compilers, qemu, packages, update tools), one after the other:
-# tests/boards/run.sh [SUITE...]. Later suites take what earlier ones have built.
+# tests/boards/run.sh [SUITE...]. Later suites take what earlier ones have built. Not of itself: cross (see there).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-suites=(targets deb ota guest power)
+suites=(targets deb cloud ota guest power)
 [ $# -eq 0 ] || suites=("$@")
 for suite in "${suites[@]}"; do
     printf '\n== boards: %s\n' "$suite"
