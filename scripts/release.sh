@@ -3,7 +3,8 @@
 #
 #   --targets "T..."  these instead of all that scripts/build.sh knows
 #   --kinds "K..."    instead of full and lean; packages hold the full program
-#   --key KEY         signs the update bundles of every board (scripts/bundle.sh); without it there are none
+#   --key KEY         signs the update bundles of every board of these targets (scripts/bundle.sh); without it there are
+#                     none; bundles hold the full program, too
 #   --check           builds what is committed twice, in two directories, and compares the bytes; with no --targets for
 #                     x86_64-unknown-linux-gnu alone
 #
@@ -20,8 +21,8 @@ while [ $# -gt 0 ]; do
         --targets | --kinds | --key) [ $# -ge 2 ] || die 64 "$1 needs a value"
             case $1 in --targets) targets=$2 ;; --kinds) kinds=$2 ;; *) key=$2 ;; esac; shift ;;
         --check) check=yes ;;
-        -h | --help) sed -n '2,11s/^# \?//p' "$0"; exit 0 ;;
-        *) sed -n '2,11s/^# \?//p' "$0" >&2; die 64 "unknown argument '$1'" ;;
+        -h | --help) sed -n '2,12s/^# \?//p' "$0"; exit 0 ;;
+        *) sed -n '2,12s/^# \?//p' "$0" >&2; die 64 "unknown argument '$1'" ;;
     esac
     shift
 done
@@ -63,7 +64,7 @@ if [ "$check" ]; then twice; exit; fi
 
 # Those that the help of scripts/build.sh lists.
 known() { sed -nE '/^set /q; s/^#   ([a-z0-9_]+-[a-z0-9_]+-[a-z0-9-]+) .*/\1/p' scripts/build.sh; }
-[ -n "$targets" ] || targets=$(known)
+[ -n "$targets" ] || targets=$(known | tr '\n' ' ')
 release=$PWD/target/dist/release-$version
 rm -rf "$release"
 mkdir -p "$release"
@@ -127,6 +128,9 @@ if [ -z "$key" ]; then
     say "no update bundles: they are signed, --key names the key"
 elif [ -x scripts/bundle.sh ]; then
     for board in board-configs/*/; do
+        # A program of another target would be one that some earlier version has left in target/dist.
+        target=$(sed -n 's/^Target: *//p' "$board/board.yaml")
+        [[ " $targets " == *" $target "* && $kinds == *full* ]] || continue
         board=${board#*/} board=${board%/}
         scripts/bundle.sh --board "$board" --key "$key" --out "$release/bundles/$board" --format all
     done
