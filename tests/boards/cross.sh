@@ -56,7 +56,7 @@ in_force() {
 }
 
 builds() {
-    local target=$1 emulator=$2 libc=$3 program=$work/clone/target/$1/release/codling args said
+    local target=$1 emulator=$2 libc=$3 program=$work/clone/target/$1/release/codling args said glibc
     args=$(env -u CARGO_NET_OFFLINE "$work/clone/scripts/cross-image.sh" "$target") || fail "no image for $target"
     (
         eval "$args"
@@ -80,8 +80,8 @@ builds() {
     esac
     said=$("$emulator" -L "$libc" "$program" --version)
     [ "$said" = "codling $(crate_version)" ] || fail "$target says '$said'"
-    ok "$target: lean, $(stat -c %s "$program") bytes, glibc $(readelf -VW "$program" | grep -o 'GLIBC_[0-9.]*' |
-        sort -urV | head -n 1 | sed 's/GLIBC_//' || true); it runs: $said"
+    glibc=$(readelf -VW "$program" | grep -o 'GLIBC_[0-9.]*' | sort -urV | head -n 1 || true)
+    ok "$target: lean, $(stat -c %s "$program") bytes, glibc: ${glibc#GLIBC_}; it runs: $said"
 }
 
 for target in "${targets[@]}"; do
