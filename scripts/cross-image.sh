@@ -19,10 +19,9 @@ help() { sed -n '2,/^set/s/^# \?//p' "$0" | sed '$d'; }
 
 target=${1:-}
 case $target in
-    aarch64-unknown-linux-gnu) gcc=aarch64-linux-gnu-gcc packages=gcc-aarch64-linux-gnu,libc6-dev-arm64-cross linker=$gcc ;;
-    # The C library is Rust's own, and nothing of glibc is called for: its headers serve.
-    aarch64-unknown-linux-musl) gcc=aarch64-linux-gnu-gcc packages=gcc-aarch64-linux-gnu,libc6-dev-arm64-cross linker=rust-lld ;;
-    armv7-unknown-linux-gnueabihf) gcc=arm-linux-gnueabihf-gcc packages=gcc-arm-linux-gnueabihf,libc6-dev-armhf-cross linker=$gcc ;;
+    # The musl that is linked is Rust's own; the headers of glibc serve for the little C that there is.
+    aarch64-unknown-linux-gnu | aarch64-unknown-linux-musl) gcc=aarch64-linux-gnu-gcc packages=gcc-aarch64-linux-gnu,libc6-dev-arm64-cross ;;
+    armv7-unknown-linux-gnueabihf) gcc=arm-linux-gnueabihf-gcc packages=gcc-arm-linux-gnueabihf,libc6-dev-armhf-cross ;;
     arm-unknown-linux-musleabihf) die 64 "Debian has no C library for ARMv6: scripts/build.sh $target does without containers" ;;
     --help | -h) help; exit 0 ;;
     *) help >&2; die 64 "unknown target '$target'" ;;
@@ -76,7 +75,7 @@ if ! "$engine" image inspect "$image" >/dev/null 2>&1; then
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         bookworm "$dir/image.tar" "deb $main bookworm main" "deb $security bookworm-security main" >&2
     name=${target//-/_}
-    "$engine" import --change "ENV CARGO_TARGET_${name^^}_LINKER=$linker" --change "ENV CC_$name=$gcc" \
+    "$engine" import --change "ENV CARGO_TARGET_${name^^}_LINKER=$gcc" --change "ENV CC_$name=$gcc" \
         "$dir/image.tar" "$image" >&2 || die 69 "$engine does not take the image; see above. Is it running?"
     rm "$dir/image.tar"
 fi
