@@ -84,7 +84,8 @@ builds() {
     said=$("$emulator" -L "$libc" "$program" --version)
     [ "$said" = "codling $(crate_version)" ] || fail "$target says '$said'"
     glibc=$(readelf -VW "$program" | grep -o 'GLIBC_[0-9.]*' | sort -urV | head -n 1 || true)
-    ok "$target: lean, $(stat -c %s "$program") bytes, glibc: ${glibc#GLIBC_}; it runs: $said"
+    glibc=${glibc#GLIBC_}
+    ok "$target: lean, $(stat -c %s "$program") bytes, glibc: ${glibc:-none}; it runs: $said"
 }
 
 for target in "${targets[@]}"; do
