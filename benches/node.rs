@@ -12,12 +12,9 @@ use serde_json::Value;
 
 use harness::{CODLING, NOOP, Node, agent};
 
-/// `n` jobs by `clients` clients; prints rate and what each cost.
-fn jobs(node: &Node, clients: usize, n: usize) {
+/// `n` jobs by `clients` clients, each to its end.
+fn run(node: &Node, clients: usize, n: usize) {
     let job = harness::job(NOOP);
-    let stats = || node.call(&agent(), "GET", "/api/v1/codling/stats", None);
-    let (written, state, before, begin) =
-        (node.io("write_bytes"), node.state_bytes(), stats(), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
@@ -29,11 +26,19 @@ fn jobs(node: &Node, clients: usize, n: usize) {
             });
         }
     });
+}
+
+/// The same; prints rate and what each cost.
+fn jobs(node: &Node, clients: usize, n: usize, past: &str) {
+    let stats = || node.call(&agent(), "GET", "/api/v1/codling/stats", None);
+    let (written, state, before, begin) =
+        (node.io("write_bytes"), node.state_bytes(), stats(), Instant::now());
+    run(node, clients, n);
     let seconds = begin.elapsed().as_secs_f64();
     let after = stats();
     let commits = |stats: &Value| stats["DurableCommits"].as_u64().unwrap_or(0);
     println!(
-        "no-op jobs, {clients:2} client(s), {n}: {:7.1} jobs/s, {:4.2} durable commits/job, {:6.1} KB state/job, {:6.1} KB written in all/job",
+        "no-op jobs, {clients:2} client(s), {n}: {:7.1} jobs/s, {:4.2} durable commits/job, {:6.1} KB state/job, {:6.1} KB written in all/job{past}",
         n as f64 / seconds,
         (commits(&after) - commits(&before)) as f64 / n as f64,
         (node.state_bytes() - state) as f64 / 1000.0 / n as f64,
@@ -60,8 +65,15 @@ fn main() {
     std::thread::sleep(minute);
     println!("idle: {} bytes written in {} s", node.io("write_bytes") - written, minute.as_secs());
     let n = 320;
-    for clients in [1, 4, 16, 1] {
-        jobs(&node, clients, n);
+    for (clients, past) in [(1, ""), (4, ""), (16, ""), (1, "; for each result that comes one goes")] {
+        jobs(&node, clients, n, past);
+    }
+    if !quick {
+        // Beyond the bounds of what is remembered: 1000 results that went, then 10,000 jobs.
+        run(&node, 16, 1120);
+        jobs(&node, 1, n, "; and one that went is forgotten");
+        run(&node, 16, 8000);
+        jobs(&node, 1, n, "; and a job leaves");
     }
     println!(
         "after them: PSS {} KiB, private dirty {} KiB",
