@@ -80,6 +80,12 @@ fn main() {
         node.memory("Pss:"),
         node.memory("Private_Dirty:")
     );
+    let size = |file: &str| std::fs::metadata(data.join(file)).map_or(0.0, |found| found.len() as f64 / 1e6);
+    println!(
+        "databases: executions {:.1} MB, jobs {:.1} MB",
+        size("compute/executions.db"),
+        size("orchestrator/jobs.db")
+    );
     drop(node);
     let _ = std::fs::remove_dir_all(&data);
 }

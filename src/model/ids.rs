@@ -29,6 +29,23 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
+/// What ids have in common whose records lie beside each other: their first three digits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u16);
+
+impl Generation {
+    const BITS: u32 = 12;
+
+    /// How many there are.
+    pub const COUNT: u32 = 1 << Self::BITS;
+
+    /// The one after it; the first follows on the last.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self((self.0 + 1) & (u16::MAX >> (16 - Self::BITS)))
+    }
+}
+
 macro_rules! prefixed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $wanted:literal) => {
         $(#[$doc])*
@@ -41,6 +58,22 @@ macro_rules! prefixed_id {
             #[must_use]
             pub fn random() -> Self {
                 Self::from_uuid(uuid::Uuid::new_v4())
+            }
+
+            /// A new id that is random but for its first three digits, which put it beside others of that generation.
+            #[must_use]
+            pub fn of_generation(generation: Generation) -> Self {
+                let random = uuid::Uuid::new_v4().as_u128() & (u128::MAX >> Generation::BITS);
+                let bytes = (u128::from(generation.0) << (128 - Generation::BITS) | random).to_be_bytes();
+                // Version 8 of RFC 9562: made in a way of one's own.
+                Self::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+            }
+
+            /// Its first three digits.
+            #[must_use]
+            pub fn generation(&self) -> Generation {
+                let [first, second, ..] = *self.uuid().as_bytes();
+                Generation(u16::from_be_bytes([first, second]) >> (16 - Generation::BITS))
             }
 
             /// The id of that UUID.
@@ -263,6 +296,10 @@ mod tests {
         assert_eq!(id.as_str().parse::<JobId>().unwrap(), id);
         assert_eq!(id.short().len(), 10);
         assert_eq!(JobId::from_uuid(id.uuid()), id);
+        let generation = Generation(0x1f5);
+        let (one, other) = (JobId::of_generation(generation), JobId::of_generation(generation));
+        assert!(one.as_str().starts_with("j-1f5") && one.generation() == generation && one != other);
+        assert_eq!(one.as_str().parse::<JobId>().unwrap(), one);
         let long = "j-".repeat(500);
         for bad in ["", "j-", "e-0f3c", "j-0F3C1234-0000-0000-0000-000000000000", "../../etc", long.as_str()]
         {

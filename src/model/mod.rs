@@ -27,7 +27,7 @@ pub use execution::{ExecutionRecord, ExecutionRow, RunOutput};
 pub use failure::{Failure, FailureCode, with_causes};
 pub use head::JobHead;
 pub use history::{HistoryEvent, Level, Topic};
-pub use ids::{EvaluationId, ExecutionId, IdError, JobDigest, JobId, NodeId, Sha256};
+pub use ids::{EvaluationId, ExecutionId, Generation, IdError, JobDigest, JobId, NodeId, Sha256};
 pub use job::{
     Constraint, InputSource, JobRecord, JobSpec, JobType, Network, ResultPath, Source, SpecConfig, Task,
     Timeouts,

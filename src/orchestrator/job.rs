@@ -117,7 +117,7 @@ impl Active {
             None => (None, 0),
         };
         let row = ExecutionRow {
-            id: ExecutionId::random(),
+            id: ExecutionId::of_generation(self.record.id.generation()),
             job_id: self.record.id.clone(),
             job_version: self.record.version,
             partition,

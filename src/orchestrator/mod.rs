@@ -5,6 +5,7 @@
 //! along with the next durable commit.
 
 mod forever;
+mod generation;
 pub mod handle;
 mod job;
 pub mod keep;
@@ -33,6 +34,7 @@ use crate::model::{
 use crate::store::{JobStore, StoreError};
 use crate::sys::Clock;
 
+use self::generation::Generations;
 use self::handle::{CoreError, Submitted};
 use self::job::Active;
 
@@ -87,6 +89,7 @@ pub struct Orchestrator {
     parts: Rc<Parts>,
     state: Rc<RefCell<State>>,
     ended: Rc<Ended>,
+    generations: Rc<Generations>,
 }
 
 /// Counts jobs that end.
@@ -100,7 +103,7 @@ impl Orchestrator {
     /// The role, idle. Call [`Orchestrator::recover`] before the first message.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default() }
+        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default(), generations: Rc::default() }
     }
 
     /// Takes no job any more: the node stops.
@@ -120,7 +123,7 @@ impl Orchestrator {
         self.room_for(&spec)?;
         let (digest, body) = spec.encode().map_err(|error| CoreError::Internal(error.to_string()))?;
         let now = self.parts.clock.now();
-        let id = JobId::random();
+        let id = self.generations.job();
         let record = JobRecord {
             head: JobHead::kept(&spec),
             name: if spec.name.is_empty() { id.to_string() } else { spec.name.clone() },

@@ -16,6 +16,9 @@ impl Orchestrator {
     /// # Errors
     /// The store cannot be read.
     pub fn recover(&self) -> Result<usize, StoreError> {
+        if let Some(newest) = self.parts.store.newest()? {
+            self.generations.follow(&newest);
+        }
         let mut jobs = self.parts.store.active()?;
         jobs.sort_by_key(|job| (job.created, job.id.clone()));
         let mut asks: Vec<(Reverse<i32>, JobId, ExecutionId)> = Vec::new();

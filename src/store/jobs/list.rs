@@ -79,6 +79,19 @@ impl JobStore {
         self.each_id(false, |id| self.get(&id)?.map_or(Ok(ControlFlow::Continue(())), &mut *visit))
     }
 
+    /// The job that came last, by the clock of its time.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn newest(&self) -> Result<Option<JobId>, StoreError> {
+        let mut newest = None;
+        self.each_id(true, |id| {
+            newest = Some(id);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(newest)
+    }
+
     /// Hands over the ids of all jobs in the order of their submission. Reads [`ID_CHUNK`] at a time, so that
     /// `visit` may read too: no scan is open then.
     fn each_id(
