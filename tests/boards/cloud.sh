@@ -6,11 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
+. tests/boards/container.sh
 work=$PWD/target/boards-cloud
 roots=$PWD/target/boards-root
 board=/run/board
 boot=$board/boot/firmware
-leader=''
 started=$SECONDS
 
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
@@ -35,7 +35,6 @@ root_image() {
     ok "a root of Debian trixie with cloud-init: $(du -h "$image" | cut -f1)"
 }
 
-in_board() { nsenter -t "$leader" -m -p -u -i -n -C env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C "$@"; }
 fail_board() {
     in_board tail -n 40 /var/log/cloud-init-output.log >&2 || true
     in_board journalctl -u codling -u codling-first-boot --no-pager -n 30 >&2 || true
@@ -46,14 +45,7 @@ is() { [ "$2" = "$3" ] || fail_board "$1 is '$2', not '$3'"; }
 # boots: systemd starts, and all that it starts of itself is done, cloud-init's stages too.
 boots() {
     local tries=0 state
-    UNIFIED_CGROUP_HIERARCHY=1 systemd-nspawn -q --register=no --keep-unit --private-network -b -D "$board" --console=pipe \
-        </dev/null >"$work/console.log" 2>&1 &
-    container=$!
-    trap 'kill -KILL $leader $container 2>/dev/null || true' EXIT
-    until leader=$(pgrep -P "$container"); do
-        kill -0 "$container" 2>/dev/null || fail "the container did not start: $(tail -5 "$work/console.log")"
-        sleep 0.2
-    done
+    container_starts "$work/console.log"
     until state=$(in_board systemctl is-system-running 2>/dev/null || true) && [[ $state =~ ^(running|degraded)$ ]]; do
         [ $((tries += 1)) -lt 600 ] || fail_board "systemd is '$state': $(in_board systemctl list-jobs --no-pager || true)"
         sleep 0.2
@@ -62,12 +54,6 @@ boots() {
     in_board cloud-init status --wait >"$work/status" 2>&1 || [ $? -eq 2 ] || fail_board "cloud-init: $(cat "$work/status")"
     is "cloud-init" "$(grep -o 'status: [a-z]*' "$work/status")" 'status: done'
     is "the service" "$(in_board systemctl show codling -p ActiveState --value)" active
-}
-
-stops() {
-    kill -KILL "$leader"
-    wait "$container" 2>/dev/null || true
-    leader=''
 }
 
 quota() { in_board codling config list --config /etc/codling/config.yaml --output json | python3 -c '
@@ -107,14 +93,14 @@ inside() {
     in_board grep -q '^ok  *ports ' /var/log/cloud-init-output.log || fail_board "doctor does not say that the node runs"
     ok "first boot: the package is installed, the node runs with the settings of user-data, as edge-1"
 
-    stops
+    container_cut
     boots
     is "the quota" "$(quota)" 40%
     is "the node" "$(node)" "$id"
     is "the number of installations" "$(installed)" 1
     ok "second boot: the same node with the same settings; nothing is installed again"
 
-    stops
+    container_cut
     sed 's/Quota: 50%/Quota: 500%/' packaging/firstboot/user-data.example >"$boot/user-data"
     echo 'instance-id: second' >"$boot/meta-data"
     boots
@@ -122,7 +108,7 @@ inside() {
     is "the node" "$(node)" "$id"
     in_board grep -q 'Quota' /boot/firmware/codling.yaml.error || fail_board "no word of what is wrong on the boot partition"
     ok "user-data with wrong settings: $(in_board tail -n 1 /boot/firmware/codling.yaml.error); the node goes on"
-    stops
+    container_cut
 }
 
 if [ "${1:-}" = --inside ]; then

@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
+. tests/boards/container.sh
 work=$PWD/target/boards-deb
 roots=$PWD/target/boards-root
 # The ceiling of tests/front_door/service.rs, in tenths.
@@ -79,17 +80,9 @@ root_image() {
 # ---------------------------------------------------------------- the container
 
 board=/run/board
-leader=''
 
 boot() {
-    systemd-nspawn -q --register=no --keep-unit --private-network -b -D "$board" --console=pipe \
-        </dev/null >"$work/console.log" 2>&1 &
-    container=$!
-    trap 'kill -KILL $leader $container 2>/dev/null || true' EXIT
-    until leader=$(pgrep -P "$container"); do
-        kill -0 "$container" 2>/dev/null || fail "the container did not start: $(tail -5 "$work/console.log")"
-        sleep 0.2
-    done
+    container_starts "$work/console.log"
     local state tries=0
     until state=$(in_board systemctl is-system-running 2>/dev/null || true) && [[ $state =~ ^(running|degraded)$ ]]; do
         [ $((tries += 1)) -lt 300 ] || fail "systemd is '$state': $(tail -5 "$work/console.log")"
@@ -99,7 +92,6 @@ boot() {
     ok "systemd $(in_board systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p') is up ($state), $(in_board uname -m)"
 }
 
-in_board() { nsenter -t "$leader" -m -p -u -i -n -C env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C "$@"; }
 # A node that refuses says so in its journal.
 fail_node() { in_board journalctl -u codling --no-pager -n 30 >&2 || true; fail "$*"; }
 property() { in_board systemctl show codling -p "$1" --value; }
@@ -252,7 +244,6 @@ inside() {
     printf '[Service]\nPrivateUsers=no\n' >"$emulator"
     job_file echo on the board >"$board/root/hello.json"
     job_file sleep 3600000 >"$board/root/sleep.json"
-    export UNIFIED_CGROUP_HIERARCHY=1
     in_a_chroot "$version"
     boot
     installs "$version"

@@ -3,6 +3,7 @@
 # overlay in memory, with a real systemd, the units that ship, and the bundles in WORK.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/boards/container.sh
 work=$1
 fail() { printf '%s: FAILED: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 ok() { printf 'ok: %s\n' "$*"; }
@@ -30,21 +31,7 @@ printf '[Service]\nRestartSec=500ms\n' >"$board/etc/systemd/system/codling.servi
 printf '[Service]\nExecStart=\nExecStart=/opt/codling/good/codling update confirm --timeout 12s --config /etc/codling/config.yaml\n' \
     >"$board/etc/systemd/system/codling-update-check.service.d/test.conf"
 
-UNIFIED_CGROUP_HIERARCHY=1 systemd-nspawn -q --register=no --keep-unit --private-network -b -D "$board" --console=pipe \
-    systemd.unit=multi-user.target </dev/null >"$base/console" 2>&1 &
-container=$!
-leader=''
-cleanup() {
-    [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true
-    kill "$container" 2>/dev/null || true
-    wait 2>/dev/null || true
-}
-trap cleanup EXIT
-until leader=$(pgrep -P "$container"); do
-    kill -0 "$container" 2>/dev/null || fail "the container did not start: $(tail -5 "$base/console")"
-    sleep 0.1
-done
-in_board() { nsenter -t "$leader" -m -p -u -i -n -C env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C "$@"; }
+container_starts "$base/console" systemd.unit=multi-user.target
 # until_is SECONDS WHAT EXPECTED COMMAND...: what COMMAND prints has EXPECTED in it.
 until_is() {
     local deadline=$((SECONDS + $1)) what=$2 expected=$3 found
@@ -97,12 +84,8 @@ ok "a version that crashes goes back by itself, after $((SECONDS - began)) s: $(
 # A power cut during a trial: everything stops at once, with the version not judged yet.
 apply 3
 until_is 30 "a trial" "started 1 of 3" status
-kill -KILL "$leader"
-wait "$container" 2>/dev/null || true
-UNIFIED_CGROUP_HIERARCHY=1 systemd-nspawn -q --register=no --keep-unit --private-network -b -D "$board" --console=pipe \
-    systemd.unit=multi-user.target </dev/null >"$base/console" 2>&1 &
-container=$!
-until leader=$(pgrep -P "$container"); do sleep 0.1; done
+container_cut
+container_starts "$base/console" systemd.unit=multi-user.target
 until_is 60 systemd running in_board systemctl is-system-running
 in_board systemctl start --no-block codling.service
 until_is 30 "the trial after the cut" "started 2 of 3" status
