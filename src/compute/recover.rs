@@ -68,7 +68,8 @@ impl Compute {
         record.reported = !self.parts.outbox;
         let mut change = self.parts.store.change();
         change.put_execution(&record);
-        self.parts.store.write_internal(change).await
+        // Should this be lost, the next start finds and says the same: a disk that takes nothing now keeps no node down.
+        self.parts.store.write_lazy(change).await
     }
 
     fn resume(&self, record: ExecutionRecord) {

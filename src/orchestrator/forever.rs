@@ -8,6 +8,7 @@ use crate::model::{ExecutionId, Failure, FailureCode, JobId, RunOutput, Topic};
 
 use super::Orchestrator;
 use super::job::{Note, Timer};
+use crate::store::JobChange;
 
 /// How often an execution that is to be run again tries to be stored while the disk is out of order.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -67,23 +68,24 @@ impl Orchestrator {
             (next, gone)
         };
         self.forget(gone);
-        let mut ticket = self.parts.store.write_internal(change);
+        self.run_once_stored(job, next, change);
+    }
+
+    /// Has an execution run once the change that makes it is on disk. A disk that takes nothing now ends no job: what is
+    /// lazy is kept, and has become durable when a commit after it is.
+    pub(super) fn run_once_stored(&self, job: &JobId, next: ExecutionId, change: JobChange) {
+        self.commit(change);
         let (this, job) = (self.clone(), job.clone());
         tokio::task::spawn_local(async move {
-            while let Err(error) = ticket.await {
+            while let Err(error) = this.parts.store.write_internal(JobChange::default()).await {
                 log::warn!("job {job}: it is to be run again, which cannot be stored: {error}");
                 if error.trouble().is_none() {
-                    return;
+                    let message = format!("the restart of the execution could not be stored: {error}");
+                    return this.fail(&job, Topic::Restart, &message, None);
                 }
                 tokio::time::sleep(STORE_PAUSE).await;
-                // As it is by now: it may have been stopped.
-                let mut change = this.parts.store.change();
-                match this.state.borrow().active.get(&job).and_then(|active| active.current(&next)) {
-                    Some(row) if !row.state.is_terminal() => change.put_execution(row),
-                    _ => return,
-                }
-                ticket = this.parts.store.write_internal(change);
             }
+            // Not if it was stopped meanwhile.
             this.ask(&job, &next);
         });
     }

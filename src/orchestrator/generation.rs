@@ -5,8 +5,6 @@
 //! of the file and not one row on each of as many pages. Within a generation the order is random: its pages fill up as
 //! evenly as if all of the id were, where ids that count up leave them half empty.
 
-use std::cell::Cell;
-
 use crate::model::{Generation, JobId};
 
 /// Jobs of a generation: some pages of records. With 4096 generations it takes 65,536 jobs until they come round.
@@ -14,22 +12,25 @@ const JOBS: u32 = 16;
 
 /// Counts jobs into generations.
 #[derive(Default)]
-pub(super) struct Generations(Cell<(Generation, u32)>);
+pub(super) struct Generations {
+    generation: Generation,
+    /// Jobs that have it.
+    jobs: u32,
+}
 
 impl Generations {
     /// Begins the one after that of the newest job there is.
-    pub(super) fn follow(&self, newest: &JobId) {
-        self.0.set((newest.generation().next(), 0));
+    pub(super) fn follow(&mut self, newest: &JobId) {
+        *self = Self { generation: newest.generation().next(), jobs: 0 };
     }
 
     /// An id for the next job.
-    pub(super) fn job(&self) -> JobId {
-        let (mut generation, mut jobs) = self.0.get();
-        if jobs == JOBS {
-            (generation, jobs) = (generation.next(), 0);
+    pub(super) fn job(&mut self) -> JobId {
+        if self.jobs == JOBS {
+            *self = Self { generation: self.generation.next(), jobs: 0 };
         }
-        self.0.set((generation, jobs + 1));
-        JobId::of_generation(generation)
+        self.jobs += 1;
+        JobId::of_generation(self.generation)
     }
 }
 
@@ -39,7 +40,7 @@ mod tests {
 
     #[test]
     fn neighbours_share_their_generation_and_all_of_them_come_round() {
-        let generations = Generations::default();
+        let mut generations = Generations::default();
         let mut seen: Vec<Generation> =
             (0..JOBS * Generation::COUNT).map(|_| generations.job().generation()).collect();
         assert!(seen.is_sorted());

@@ -58,6 +58,17 @@ impl Active {
         self.rows.iter().find(|row| row.id == *id && row.job_version == self.record.version)
     }
 
+    /// Executions that ended with nothing following from it, which a power cut kept from being decided.
+    pub fn undecided(&self) -> Vec<ExecutionId> {
+        let followed = |id| self.rows.iter().any(|row| row.previous.as_ref() == Some(id));
+        let ends = self.rows.iter().filter(|row| {
+            row.job_version == self.record.version
+                && row.state.is_terminal()
+                && (row.state != ExecutionState::Completed || self.runs_for_ever())
+        });
+        ends.filter(|row| !followed(&row.id)).map(|row| row.id.clone()).collect()
+    }
+
     /// What the compute role is to be asked for an execution of this job.
     pub fn order(&self, id: &ExecutionId) -> Option<Order> {
         let row = self.current(id).filter(|row| !row.state.is_terminal())?;

@@ -79,6 +79,7 @@ pub struct Parts {
 struct State {
     active: HashMap<JobId, Active>,
     by_execution: HashMap<ExecutionId, JobId>,
+    generations: Generations,
     /// The node stops: no job is taken any more.
     draining: bool,
 }
@@ -89,7 +90,6 @@ pub struct Orchestrator {
     parts: Rc<Parts>,
     state: Rc<RefCell<State>>,
     ended: Rc<Ended>,
-    generations: Rc<Generations>,
 }
 
 /// Counts jobs that end.
@@ -103,7 +103,7 @@ impl Orchestrator {
     /// The role, idle. Call [`Orchestrator::recover`] before the first message.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default(), generations: Rc::default() }
+        Self { parts: Rc::new(parts), state: Rc::default(), ended: Rc::default() }
     }
 
     /// Takes no job any more: the node stops.
@@ -123,7 +123,7 @@ impl Orchestrator {
         self.room_for(&spec)?;
         let (digest, body) = spec.encode().map_err(|error| CoreError::Internal(error.to_string()))?;
         let now = self.parts.clock.now();
-        let id = self.generations.job();
+        let id = self.state.borrow_mut().generations.job();
         let record = JobRecord {
             head: JobHead::kept(&spec),
             name: if spec.name.is_empty() { id.to_string() } else { spec.name.clone() },

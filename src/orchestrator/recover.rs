@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::model::message::ToCompute;
-use crate::model::{ExecutionId, JobId, JobRecord};
+use crate::model::{ExecutionId, Failure, FailureCode, HistoryEvent, JobId, JobRecord, Level};
 use crate::store::StoreError;
 
 use super::Orchestrator;
@@ -17,12 +17,13 @@ impl Orchestrator {
     /// The store cannot be read.
     pub fn recover(&self) -> Result<usize, StoreError> {
         if let Some(newest) = self.parts.store.newest()? {
-            self.generations.follow(&newest);
+            self.state.borrow_mut().generations.follow(&newest);
         }
         let mut jobs = self.parts.store.active()?;
         jobs.sort_by_key(|job| (job.created, job.id.clone()));
         let mut asks: Vec<(Reverse<i32>, JobId, ExecutionId)> = Vec::new();
         let mut outdated: Vec<ExecutionId> = Vec::new();
+        let mut undecided: Vec<(JobId, ExecutionId)> = Vec::new();
         let mut count = 0;
         for record in jobs {
             let id = record.id.clone();
@@ -37,6 +38,7 @@ impl Orchestrator {
                     asks.push((Reverse(active.spec.priority), id.clone(), row.id.clone()));
                 }
             }
+            undecided.extend(active.undecided().into_iter().map(|row| (id.clone(), row)));
             state.active.insert(id.clone(), active);
             drop(state);
             self.start_timers(&id);
@@ -45,6 +47,14 @@ impl Orchestrator {
         for id in outdated {
             let reason = "a later version took the place of this one".to_owned();
             (self.parts.link)(ToCompute::Cancel { id, reason });
+        }
+        for (job, execution) in undecided {
+            let failure = self.why_ended(&job, &execution)?;
+            log::info!(
+                "job {job}: nothing had followed from the end of execution {execution} before the restart"
+            );
+            self.follow(&job, &execution, &failure);
+            self.retire(&job);
         }
         // Stable: within a priority the order of submission stays.
         asks.sort_by_key(|(priority, ..)| *priority);
@@ -70,6 +80,15 @@ impl Orchestrator {
             self.cancel_rows(&id, &reason);
         }
         Ok(())
+    }
+
+    /// Why an execution ended, as the history of its job has it.
+    fn why_ended(&self, job: &JobId, execution: &ExecutionId) -> Result<Failure, StoreError> {
+        let of_it =
+            |event: &HistoryEvent| matches!(&event.level, Level::Execution { id, .. } if id == execution);
+        let history = self.parts.store.history(job, 0, usize::MAX)?;
+        let last = history.into_iter().rev().find(of_it).and_then(|event| event.failure);
+        Ok(last.unwrap_or_else(|| Failure::new(FailureCode::Internal, "it ended before the restart")))
     }
 
     pub(super) fn load(&self, record: JobRecord) -> Result<Option<Active>, StoreError> {

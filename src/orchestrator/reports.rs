@@ -193,21 +193,25 @@ impl Orchestrator {
             _ => (ExecutionEvent::Fail, Topic::Execution),
         };
         let note = Note { topic, message: &failure.message, failure: Some(failure) };
-        let (current, goes_on) = (self.is_current(&job, id), self.is_to_go_on(&job, id));
         if !self.step(&job, id, event, note) {
             return;
         }
         (self.parts.link)(ToCompute::Acknowledged(id.clone()));
-        let over = self.job_state(&job).is_none_or(JobState::is_terminal);
-        if goes_on {
-            self.run_again(&job, id);
-        } else if !over && current {
-            let restarted = failure.code == FailureCode::NodeRestart && self.replace(&job, id);
+        self.follow(&job, id, failure);
+        self.retire(&job);
+    }
+
+    /// Decides what follows for the job from an execution that did not complete.
+    pub(super) fn follow(&self, job: &JobId, id: &ExecutionId, failure: &Failure) {
+        let over = self.job_state(job).is_none_or(JobState::is_terminal);
+        if self.is_to_go_on(job, id) {
+            self.run_again(job, id);
+        } else if !over && self.is_current(job, id) {
+            let restarted = failure.code == FailureCode::NodeRestart && self.replace(job, id);
             if !restarted {
-                self.fail(&job, Topic::StateUpdate, &failure.message, Some(failure));
+                self.fail(job, Topic::StateUpdate, &failure.message, Some(failure));
             }
         }
-        self.retire(&job);
     }
 
     /// Has a new execution run in place of one that a restart of the node cut off, while the job may have more. It is
@@ -227,17 +231,7 @@ impl Orchestrator {
             state.by_execution.insert(next.clone(), job.clone());
             next
         };
-        let ticket = self.parts.store.write_internal(change);
-        let (this, job) = (self.clone(), job.clone());
-        tokio::task::spawn_local(async move {
-            match ticket.await {
-                Ok(()) => this.ask(&job, &next),
-                Err(error) => {
-                    let message = format!("the restart of the execution could not be stored: {error}");
-                    this.fail(&job, Topic::Restart, &message, None);
-                }
-            }
-        });
+        self.run_once_stored(job, next, change);
         true
     }
 }

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use crate::model::backoff::STEADY;
 use crate::model::message::{FromCompute, ToCompute};
+use crate::model::state::ExecutionEvent;
 use crate::model::{
-    Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec,
-    JobState, JobType, RunOutput, Timestamp,
+    Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, HistoryEvent, JobId,
+    JobSpec, JobState, JobType, Level, RunOutput, Timestamp, Topic,
 };
 use crate::store::{StoreSettings, Stores, open};
 use crate::sys::FakeClock;
@@ -244,6 +245,53 @@ fn a_restart_asks_again_in_the_old_order_and_replaces_what_was_cut_off() {
         settle(&stores).await;
         assert_eq!(state(&stores, &ids[0]), JobState::Failed);
     });
+}
+
+#[test]
+fn a_restart_decides_what_a_power_cut_kept_from_following() {
+    for (spec, code, again) in [
+        (spec(1), FailureCode::NodeRestart, true),
+        (spec(1), FailureCode::Trap, false),
+        (service(1), FailureCode::Trap, true),
+    ] {
+        let stores = open(&StoreSettings::memory()).unwrap();
+        let (id, execution) = on_core(async {
+            let (role, sent) = role(&stores);
+            let id = role.submit(spec).await.unwrap().job_id;
+            let execution = taken(&sent).0.remove(0);
+            starts(&role, &execution);
+            settle(&stores).await;
+            // Of what follows from the end only its own part came onto the disk.
+            let seq = stores.jobs.last_seq(&id).unwrap() + 1;
+            let mut row = stores.jobs.execution(&execution).unwrap().unwrap();
+            let level = Level::Execution {
+                id: execution.clone(),
+                previous: Some(row.state),
+                new: ExecutionState::Failed,
+            };
+            let failure = Some(Failure::new(code, "because"));
+            row.advance(ExecutionEvent::Fail, Timestamp(2)).unwrap();
+            let mut change = stores.jobs.change();
+            change.put_execution(&row);
+            let (topic, message, time) = (Topic::Execution, "because".to_owned(), Timestamp(2));
+            change.put_history(&id, &HistoryEvent { seq, version: 1, level, topic, message, failure, time });
+            stores.jobs.write(change).await.unwrap();
+            (id, execution)
+        });
+        on_core(async {
+            let (role, sent) = role(&stores);
+            assert_eq!(role.recover().unwrap(), 1);
+            if again {
+                let next = asked_next(&sent).await;
+                let row = stores.jobs.execution(&next[0]).unwrap().unwrap();
+                assert_eq!((row.restarts, row.previous), (1, Some(execution)));
+            } else {
+                settle(&stores).await;
+                let job = stores.jobs.get(&id).unwrap().unwrap();
+                assert_eq!((job.state, job.message.as_str()), (JobState::Failed, "because"));
+            }
+        });
+    }
 }
 
 #[test]
