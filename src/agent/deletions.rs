@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::model::Deletion;
@@ -12,8 +13,9 @@ use crate::orchestrator::Orchestrator;
 use crate::results::{Shelf, Went};
 use crate::store::StoreError;
 
-/// Deletions that wait to be written into histories; what more there are is looked up in the ledger afterwards.
-const DELETIONS_MAX: usize = 1024;
+/// Deletions that wait to be written into histories; what more there are is looked up in the ledger afterwards, which
+/// remembers [`TOMBSTONES_MAX`](crate::results::TOMBSTONES_MAX).
+pub(super) const DELETIONS_MAX: usize = 256;
 
 /// How much later than `Store.FlushInterval` the word of a deletion may have been on its way into a history.
 const LATE_WORDS: Duration = Duration::from_secs(60);
@@ -27,11 +29,18 @@ pub(super) struct Deletions {
     queue: mpsc::Receiver<Deletion>,
     /// Some are not in the queue.
     missed: Arc<AtomicBool>,
+    /// The last that was before there was a queue.
+    last: Option<Went>,
 }
 
-/// Brings deletions from whichever thread makes them to the core.
-pub(super) fn hook(shelf: &Shelf) -> Deletions {
-    let (sender, queue) = mpsc::channel(DELETIONS_MAX);
+/// Brings deletions from whichever thread makes them to the core, from now on: nothing may be deleted meanwhile. At most
+/// `waiting` of them wait, as [`DELETIONS_MAX`] says.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub(super) fn hook(shelf: &Shelf, waiting: usize) -> Result<Deletions, StoreError> {
+    let last = shelf.deleted_before(None)?;
+    let (sender, queue) = mpsc::channel(waiting);
     let missed = Arc::new(AtomicBool::new(false));
     let full = Arc::clone(&missed);
     shelf.on_deleted(Box::new(move |deletion| {
@@ -40,46 +49,53 @@ pub(super) fn hook(shelf: &Shelf) -> Deletions {
             full.store(true, Ordering::Relaxed);
         }
     }));
-    Deletions { queue, missed }
+    Ok(Deletions { queue, missed, last })
 }
 
 impl Deletions {
     /// Notes what the last run did not come to, and `gone`, which this start found missing or had to delete. What
-    /// cannot be written now is for [`Self::note`].
-    ///
-    /// # Errors
-    /// A store cannot be read.
+    /// cannot be noted now is for [`Self::note`].
     pub(super) async fn catch_up(
-        &self,
+        &mut self,
         orchestrator: &Orchestrator,
         shelf: &Shelf,
         gone: &[Deletion],
         flush_after: Duration,
-    ) -> Result<(), StoreError> {
-        let mut noted = Ok(());
-        for deletion in gone {
-            noted = noted.and(orchestrator.note_deletion(deletion).await);
-        }
-        let recent = flush_after.saturating_add(LATE_WORDS);
-        let noted = noted.and(look_back(orchestrator, shelf, gone, recent).await?);
-        if let Err(error) = noted {
+    ) {
+        let last = self.last.take();
+        let noted = async {
+            for deletion in gone {
+                orchestrator.note_deletion(deletion).await?;
+            }
+            look_back(orchestrator, shelf, last, gone, flush_after.saturating_add(LATE_WORDS)).await
+        };
+        if let Err(error) = noted.await {
             log::warn!("not all histories say yet which results went: {error}");
             self.missed.store(true, Ordering::Relaxed);
         }
-        Ok(())
     }
 
     /// Runs for as long as the node.
     pub(super) async fn note(mut self, orchestrator: Orchestrator, shelf: Arc<Shelf>) {
+        // What came, and what was on its way, while the ledger was looked through may have been noted from there.
+        let mut doubtful = 0;
         loop {
             if self.queue.is_empty() && self.missed.swap(false, Ordering::Relaxed) {
-                insist(async || look_back(&orchestrator, &shelf, &[], Duration::MAX).await?).await;
+                insist(async || {
+                    let last = shelf.deleted_before(None)?;
+                    look_back(&orchestrator, &shelf, last, &[], Duration::MAX).await
+                })
+                .await;
+                doubtful = 2 * self.queue.max_capacity();
             }
             let Some(deletion) = self.queue.recv().await else { return };
-            // What came while the ledger was looked through was noted from there.
-            insist(async || match orchestrator.has_noted(&deletion)? {
-                true => Ok(()),
-                false => orchestrator.note_deletion(&deletion).await,
+            let doubt = doubtful > 0;
+            doubtful = doubtful.saturating_sub(1);
+            insist(async || {
+                if doubt && orchestrator.has_noted(&deletion)? {
+                    return Ok(());
+                }
+                orchestrator.note_deletion(&deletion).await
             })
             .await;
         }
@@ -102,29 +118,30 @@ async fn insist(note: impl AsyncFn() -> Result<(), StoreError>) {
     }
 }
 
-/// Notes what no history says, from the newest deletion back. Those of the last run's last moments may be missing
-/// singly, for they were on their way; those before only all together, for they are noted one after the other.
-/// `others` have been noted. Returns whether the notes could be written.
+/// Notes what no history says, from `place` back. Those of the last run's last moments may be missing singly, for they
+/// were on their way; those before only all together, for they are noted one after the other. `others` have been noted.
 async fn look_back(
     orchestrator: &Orchestrator,
     shelf: &Shelf,
+    mut place: Option<Went>,
     others: &[Deletion],
     recent: Duration,
-) -> Result<Result<(), StoreError>, StoreError> {
-    let (mut place, mut newest, mut written) = (None, None, Ok(()));
-    while let Some(went) = shelf.deleted_before(place.as_ref())? {
-        let Went { at, deletion } = place.insert(went);
-        if others.iter().any(|other| other.execution_id == deletion.execution_id) {
-            continue;
+) -> Result<(), StoreError> {
+    let mut newest = None;
+    while let Some(went) = place {
+        if others.iter().all(|other| other.execution_id != went.deletion.execution_id) {
+            let newest = *newest.get_or_insert(went.at);
+            if !orchestrator.has_noted(&went.deletion)? {
+                orchestrator.note_deletion(&went.deletion).await?;
+            } else if newest.since(went.at) > recent {
+                break;
+            }
         }
-        let newest = *newest.get_or_insert(*at);
-        if !orchestrator.has_noted(deletion)? {
-            written = written.and(orchestrator.note_deletion(deletion).await);
-        } else if newest.since(*at) > recent {
-            break;
-        }
+        // A history may be long: others get their turn.
+        yield_now().await;
+        place = shelf.deleted_before(Some(&went))?;
     }
-    Ok(written)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -314,8 +314,8 @@ impl Node {
         self.shelf.surround(self.surroundings(settings, &compute));
         let start = Start::note(settings, &self.stores)?;
         start.hold(&compute, &self.health);
-        let deletions = deletions::hook(&self.shelf);
-        self.recover(settings, &compute, &orchestrator, &deletions).await?;
+        let mut deletions = deletions::hook(&self.shelf, deletions::DELETIONS_MAX)?;
+        self.recover(settings, &compute, &orchestrator, &mut deletions).await?;
         // What compute can say of the last run is heard before anybody asks.
         while let Ok(report) = reported.try_recv() {
             orchestrator.on_report(report);
@@ -427,11 +427,11 @@ impl Node {
         settings: &Settings,
         compute: &Compute,
         orchestrator: &Orchestrator,
-        deletions: &Deletions,
+        deletions: &mut Deletions,
     ) -> Result<(), AgentError> {
         let recovered = compute.recover().await?;
         let active = orchestrator.recover()?;
-        deletions.catch_up(orchestrator, &self.shelf, &self.gone, settings.store.flush_after).await?;
+        deletions.catch_up(orchestrator, &self.shelf, &self.gone, settings.store.flush_after).await;
         if active > 0 || recovered != compute::Recovered::default() {
             log::info!(
                 "after the restart: {active} job(s) go on, {} execution(s) were cut off, {} result(s) are being \

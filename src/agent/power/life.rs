@@ -24,6 +24,9 @@ use crate::results::Shelf;
 use crate::store::{JobStore, ListOrder, ListQuery, Stores};
 use crate::sys::{Clock, EARLIEST_BELIEVABLE, FakeClock, Machine};
 
+/// Deletions that may wait to be noted: fewer than the quota lets be stored.
+pub(super) const DELETIONS_MAX: usize = 32;
+
 /// How long anything may take before a test gives up. Generous: machines are shared.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -189,8 +192,9 @@ pub(super) fn node<T>(
         let (reports, mut reported) = mpsc::unbounded_channel();
         let runner = Arc::clone(&script) as _;
         let (compute, orchestrator) = node.roles(&settings, &offer, runner, packer, reports);
-        let deletions = deletions::hook(&node.shelf);
-        node.recover(&settings, &compute, &orchestrator, &deletions)
+        let mut deletions =
+            deletions::hook(&node.shelf, DELETIONS_MAX).map_err(|error| with_causes(&error))?;
+        node.recover(&settings, &compute, &orchestrator, &mut deletions)
             .await
             .map_err(|error| with_causes(&error))?;
         while let Ok(report) = reported.try_recv() {
@@ -244,7 +248,7 @@ impl Alive {
     }
 
     /// Does what may wait for the store away from the core thread, as the handlers of the API do.
-    fn aside<T: Send>(&self, act: impl FnOnce(&Shelf) -> T + Send) -> T {
+    pub(super) fn aside<T: Send>(&self, act: impl FnOnce(&Shelf) -> T + Send) -> T {
         let shelf = &*self.shelf;
         std::thread::scope(|scope| scope.spawn(|| act(shelf)).join().unwrap())
     }

@@ -47,14 +47,37 @@ fn the_next_start_notes_every_deletion_that_a_run_could_not_note_once() {
     }
     clock.set(life::START.plus(DAY * 5));
     for _ in 0..2 {
-        let noted = start(root, &clock, async |node| {
-            let histories = ids.iter().map(|id| {
-                let entry = node.stores.executions.result(id).unwrap().unwrap();
-                let history = node.stores.jobs.history(&entry.job_id, 0, 100).unwrap();
-                history.iter().filter(|event| event.message.contains("was deleted: ")).count()
-            });
-            histories.collect::<Vec<_>>()
-        });
+        let noted = start(root, &clock, async |node| noted(node, &ids));
         assert_eq!(noted, [1, 1, 1, 1]);
     }
+}
+
+/// How often the history of each of them says that its result was deleted.
+fn noted(node: &Alive, ids: &[ExecutionId]) -> Vec<usize> {
+    let notes = |id| {
+        let entry = node.stores.executions.result(id).unwrap().unwrap();
+        let history = node.stores.jobs.history(&entry.job_id, 0, 100).unwrap();
+        history.iter().filter(|event| event.message.contains("was deleted: ")).count()
+    };
+    ids.iter().map(notes).collect()
+}
+
+#[test]
+fn more_deletions_than_can_wait_are_noted_from_the_ledger_once() {
+    let scratch = Scratch::new();
+    let clock = Arc::new(FakeClock::at(life::START));
+    start(scratch.path(), &clock, async |node| {
+        let mut ids = Vec::new();
+        for _ in 0..life::DELETIONS_MAX + 20 {
+            ids.push(node.run(life::job("a", 0)).await.unwrap());
+        }
+        // The core waits for this, and hears of none of them before all have gone.
+        node.aside(|shelf| ids.iter().for_each(|id| drop(shelf.remove(id).unwrap())));
+        assert!(node.until(|| noted(node, &ids).iter().all(|notes| *notes > 0)).await);
+        let after = node.run(life::job("b", 1)).await.unwrap();
+        node.aside(|shelf| drop(shelf.remove(&after).unwrap()));
+        ids.push(after);
+        assert!(node.until(|| noted(node, &ids[ids.len() - 1..]) == [1]).await);
+        assert_eq!(noted(node, &ids), vec![1; ids.len()]);
+    });
 }
