@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ask::Ask;
 use super::range::{Wanted, wanted};
-use super::selectors::Selector;
+use crate::wire::selector::Selector;
 
 /// A request's target: its parts and parameters, and the rules of its route.
 pub(crate) fn ask(data: &[u8]) {

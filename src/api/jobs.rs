@@ -1,40 +1,20 @@
 //! Submitting, listing, showing and stopping jobs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{JobDigest, JobHead, JobRecord, JobSpec, JobState};
+use crate::model::{JobRecord, JobSpec, JobState};
 use crate::store::{Found, ListOrder, ListQuery};
 use crate::wire::answers::{StopAnswer, SubmitAnswer};
 use crate::wire::{ApiError, Code, Dialect, JobView, Reading, Tree, read_job};
 
 use super::ask::{Ask, Reply};
 use super::page::{PageText, Place};
-use super::selectors::Selector;
 use super::{App, auth, executions, history, versions};
+use crate::wire::selector::Selector;
 
 /// Warnings in one answer.
 const WARNINGS: usize = 50;
-
-/// Bodies whose verdict a list remembers.
-const VERDICTS: usize = 1024;
-
-/// What a filter said to a body: what is submitted again and again, or in many versions, is read once.
-#[derive(Default)]
-struct Verdicts(HashMap<JobDigest, bool>);
-
-impl Verdicts {
-    fn of<E>(&mut self, body: JobDigest, judge: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
-        if let Some(verdict) = self.0.get(&body) {
-            return Ok(*verdict);
-        }
-        let verdict = judge()?;
-        if self.0.len() < VERDICTS {
-            self.0.insert(body, verdict);
-        }
-        Ok(verdict)
-    }
-}
 
 /// `PUT jobs`.
 pub fn submit(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
@@ -73,22 +53,23 @@ pub fn list(app: &App, ask: &Ask) -> Result<Reply, ApiError> {
     // One more than the page has tells whether there is another page.
     let query = ListQuery { order, reverse: place.reverse, offset: place.offset, limit: place.count() + 1 };
     let mut failed = None;
-    let mut verdicts = Verdicts::default();
     let records = app.jobs.list(&query, &mut |record| {
         if labels.is_empty() && namespace.is_none() {
             return true;
         }
-        let fits = |head: &JobHead| {
-            labels.matches(&head.labels) && namespace.is_none_or(|name| name == head.namespace)
+        let fits = |of: &str, its: &BTreeMap<String, String>| {
+            labels.matches(its) && namespace.is_none_or(|name| name == of)
         };
-        let judged = match &record.head {
-            Some(head) => Ok(fits(head)),
-            None => verdicts.of(record.digest, || head(app, record).map(|head| fits(&head))),
-        };
-        judged.unwrap_or_else(|error| {
-            failed.get_or_insert(error);
-            false
-        })
+        match &record.head {
+            Some(head) => fits(&head.namespace, &head.labels),
+            None => body(app, record).map_or_else(
+                |error| {
+                    failed.get_or_insert(error);
+                    false
+                },
+                |spec| fits(&spec.namespace, &spec.labels),
+            ),
+        }
     })?;
     if let Some(error) = failed {
         return Err(error);
@@ -143,16 +124,10 @@ pub fn stop(app: &App, ask: &Ask, id: &str) -> Result<Reply, ApiError> {
 
 /// The job's body, which is stored as long as its record is.
 pub fn body(app: &App, record: &JobRecord) -> Result<Arc<JobSpec>, ApiError> {
-    app.jobs.body(&record.digest)?.ok_or_else(|| missing(record))
-}
-
-/// The beginning of it.
-fn head(app: &App, record: &JobRecord) -> Result<JobHead, ApiError> {
-    app.jobs.head(&record.digest)?.ok_or_else(|| missing(record))
-}
-
-fn missing(record: &JobRecord) -> ApiError {
-    ApiError::new(Code::DatastoreFailure, format!("the body of job {} is missing", record.id))
+    let body = app.jobs.body(&record.digest)?;
+    body.ok_or_else(|| {
+        ApiError::new(Code::DatastoreFailure, format!("the body of job {} is missing", record.id))
+    })
 }
 
 /// The job that a user means: by id, by name (the newest of that name), or by the beginning of its id; in the
@@ -193,22 +168,4 @@ pub fn find(app: &App, ask: &Ask, text: &str) -> Result<(JobRecord, Arc<JobSpec>
                  (Store.JobRetention, Store.MaxJobs)",
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verdicts_are_remembered_up_to_a_bound() {
-        let body = |n: usize| JobDigest::of(&n.to_le_bytes());
-        let mut verdicts = Verdicts::default();
-        assert_eq!(verdicts.of(body(0), || Err("unread")), Err("unread"));
-        for n in 0..2 * VERDICTS {
-            assert_eq!(verdicts.of(body(n), || Ok::<_, ()>(n % 2 == 0)), Ok(n % 2 == 0));
-        }
-        assert_eq!(verdicts.0.len(), VERDICTS);
-        assert_eq!(verdicts.of(body(1), || Err("unread")), Ok(false));
-        assert_eq!(verdicts.of(body(VERDICTS), || Err("read again")), Err("read again"));
-    }
 }

@@ -25,7 +25,6 @@ mod page;
 mod range;
 mod results;
 mod routes;
-pub(crate) mod selectors;
 mod serve;
 mod table;
 mod urls;

@@ -6,7 +6,7 @@ use crate::wire::{AgentNode, ApiError, BuildVersion, NodeFacts, NodeState};
 
 use super::App;
 use super::ask::{Ask, Reply, bad};
-use super::selectors::Selector;
+use crate::wire::selector::Selector;
 
 /// `GET agent/version`.
 pub fn version() -> Reply {

@@ -349,7 +349,7 @@ pub struct JobRecord {
     pub digest: JobDigest,
     /// Name (the id if none was given), kept here so that lists need no body.
     pub name: String,
-    /// The beginning of its body, kept here for the same reason, if it is short. Records made before it was kept have none.
+    /// What lists filter by, kept here for the same reason, if it is short. Records made before it was kept have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<JobHead>,
     /// Its state.

@@ -257,7 +257,7 @@ impl Shelf {
     /// The ledger cannot be read.
     pub fn list(&self) -> Result<Vec<ResultEntry>, StoreError> {
         let mut rows = Vec::new();
-        self.executions.each_result(&mut |entry| rows.push(entry))?;
+        self.executions.ledger().each_result(&mut |entry| rows.push(entry))?;
         let state = self.state();
         for row in &mut rows {
             row.fetched |= state.slot(&row.execution_id.uuid()).is_some_and(|slot| slot.fetched);

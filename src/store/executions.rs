@@ -181,14 +181,6 @@ impl ExecutionStore {
         Ledger::of(&*self.db)
     }
 
-    /// As [`Ledger::each_result`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn each_result(&self, visit: &mut dyn FnMut(ResultEntry)) -> Result<(), StoreError> {
-        self.ledger().each_result(visit)
-    }
-
     /// The ids, at most `limit`, of executions and results that begin with `prefix` (with or without `e-`).
     ///
     /// # Errors

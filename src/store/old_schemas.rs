@@ -112,7 +112,7 @@ fn check_executions(store: &ExecutionStore, records: &Records) {
     let ids = |found: Vec<ExecutionRecord>| found.into_iter().map(|record| record.id).collect::<Vec<_>>();
     assert_eq!((ids(store.active().unwrap()), ids(store.unreported().unwrap())), (active, unreported));
     let mut listed = 0;
-    store.each_result(&mut |_| listed += 1).unwrap();
+    store.ledger().each_result(&mut |_| listed += 1).unwrap();
     assert_eq!(listed, records.results.len());
     for old in &records.results {
         let known: ResultEntry = read(old);

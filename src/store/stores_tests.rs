@@ -185,7 +185,7 @@ fn results_are_kept_apart_from_the_records_beside_them() {
         change.delete_result(&ended[0].id);
         store.write(change).wait().unwrap();
         let mut found = BTreeSet::new();
-        store.each_result(&mut |entry| assert!(found.insert(entry.execution_id))).unwrap();
+        store.ledger().each_result(&mut |entry| assert!(found.insert(entry.execution_id))).unwrap();
         assert_eq!(found, ended[1..].iter().map(|record| record.id.clone()).collect());
         assert_eq!(store.result(&ended[0].id).unwrap(), None);
         assert_eq!(store.counts().unwrap().total, 5);
@@ -270,23 +270,6 @@ fn bodies_are_shared_and_go_with_their_last_job() {
         change.put_body(&Sha256::of(b"another"), &bytes);
         store.write(change).wait().unwrap();
         assert!(matches!(store.body(&Sha256::of(b"another")), Err(StoreError::Corrupt { .. })));
-    });
-}
-
-#[test]
-fn the_head_of_a_body_is_that_body_s() {
-    over_both(|stores| {
-        let store = &stores.jobs;
-        let mut spec = spec("large");
-        spec.labels.insert("team".into(), "field".into());
-        spec.task.meta.insert("input".into(), "x".repeat(100_000));
-        let (digest, bytes) = spec.encode().unwrap();
-        let mut change = store.change();
-        change.put_body(&digest, &bytes);
-        store.write(change).wait().unwrap();
-        let head = store.head(&digest).unwrap().unwrap();
-        assert_eq!((head.namespace, head.labels), (spec.namespace, spec.labels));
-        assert_eq!(store.head(&Sha256::of(b"another")).unwrap(), None);
     });
 }
 

@@ -17,6 +17,7 @@ pub mod job;
 pub mod job_view;
 pub mod log_line;
 pub mod node;
+pub mod selector;
 mod task;
 pub mod tree;
 pub mod websocket;

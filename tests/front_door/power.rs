@@ -163,7 +163,7 @@ fn check_what_was_left(data: &Path, told: &Told, seen: &mut Seen) {
         assert!(stores.jobs.get(id).unwrap().is_some(), "{id} was answered and is lost");
     }
     let mut rows = Vec::new();
-    stores.executions.each_result(&mut |row| rows.push(row)).unwrap();
+    stores.executions.ledger().each_result(&mut |row| rows.push(row)).unwrap();
     for row in rows.iter().filter(|row| row.is_stored()) {
         check_archive(data, row);
         seen.archives_checked += 1;

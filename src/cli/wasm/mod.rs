@@ -14,8 +14,8 @@ use super::exit::{CliError, Exit};
 use super::job::{JobFile, MAX_FILE, SubmitArgs, check, submit};
 use super::out::Format;
 use super::target::ConnectArgs;
-use crate::api::selectors::Selector;
 use crate::model::units::parse_duration;
+use crate::wire::selector::Selector;
 
 mod inline;
 mod sources;

@@ -4,17 +4,21 @@ use std::process::Command;
 
 use super::*;
 
+/// Clients whose requests a handler has, one after the other.
+fn at_work(node: &Node, clients: u32) -> Vec<Client> {
+    let one = |n| {
+        let mut client = node.connect();
+        client.send(get("/wait"));
+        node.latch.reached(n);
+        client
+    };
+    (1..=clients).map(one).collect()
+}
+
 #[test]
 fn a_crowd_is_told_that_it_is_one() {
     let node = Node::start(Limits { connections: 3, per_peer: 3, ..limits() });
-    let busy: Vec<_> = (1..=3)
-        .map(|n| {
-            let mut client = node.connect();
-            client.send(get("/wait"));
-            node.latch.reached(n);
-            client
-        })
-        .collect();
+    let busy = at_work(&node, 3);
     let mut late = node.connect();
     let answer = late.answer(false);
     assert_eq!(answer.status, 503);
@@ -30,14 +34,7 @@ fn a_crowd_is_told_that_it_is_one() {
 #[test]
 fn who_finds_no_room_waits_a_moment_for_some() {
     let node = Node::start(Limits { per_peer: 2, door_time: PATIENCE, ..limits() });
-    let busy: Vec<_> = (1..=2)
-        .map(|n| {
-            let mut client = node.connect();
-            client.send(get("/wait"));
-            node.latch.reached(n);
-            client
-        })
-        .collect();
+    let busy = at_work(&node, 2);
     // As wrk does between two runs: those who asked go away, and as many come at once.
     drop(busy);
     let mut next: Vec<_> = (0..2).map(|_| node.connect()).collect();
@@ -52,14 +49,7 @@ fn who_finds_no_room_waits_a_moment_for_some() {
 fn who_leaves_while_it_waits_for_a_handler_makes_room() {
     let places = limits::INNER_CONNECTIONS + 1;
     let node = Node::start(Limits { per_peer: places, door_time: Duration::from_millis(500), ..limits() });
-    let busy: Vec<_> = (1..places)
-        .map(|n| {
-            let mut client = node.connect();
-            client.send(get("/wait"));
-            node.latch.reached(u32::try_from(n).unwrap());
-            client
-        })
-        .collect();
+    let busy = at_work(&node, u32::try_from(places - 1).unwrap());
     let mut given_up = node.connect();
     given_up.send(put("/", "nobody waits for that"));
     drop(given_up);
@@ -75,15 +65,13 @@ fn who_leaves_while_it_waits_for_a_handler_makes_room() {
 #[test]
 fn only_so_many_wait_for_room() {
     let node = Node::start(Limits { per_peer: 1, door_time: PATIENCE, ..limits() });
-    let mut busy = node.connect();
-    busy.send(get("/wait"));
-    node.latch.reached(1);
+    let mut busy = at_work(&node, 1);
     let mut waiting: Vec<_> = (0..limits::DOOR).map(|_| node.connect()).collect();
     assert_eq!(node.connect().answer(false).status, 503);
     // Nobody of another peer waits behind them.
     assert_eq!(from_another_peer(&node).ask(get("/")).status, 200);
     node.latch.open();
-    assert_eq!(busy.answer(false).status, 200);
+    assert_eq!(busy[0].answer(false).status, 200);
     drop(busy);
     assert_eq!(waiting[0].ask(get("/")).status, 200);
 }
@@ -107,14 +95,7 @@ pub(super) fn from_another_peer(node: &Node) -> Client {
 #[test]
 fn one_peer_does_not_take_all_the_room() {
     let node = Node::start(Limits { connections: 10, per_peer: 2, ..limits() });
-    let busy: Vec<_> = (1..=2)
-        .map(|n| {
-            let mut client = node.connect();
-            client.send(get("/wait"));
-            node.latch.reached(n);
-            client
-        })
-        .collect();
+    let busy = at_work(&node, 2);
     assert_eq!(node.connect().answer(false).status, 503);
     assert_eq!(from_another_peer(&node).ask(get("/")).status, 200);
     node.latch.open();

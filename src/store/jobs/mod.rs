@@ -28,7 +28,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::model::{ExecutionId, ExecutionRow, HistoryEvent, JobDigest, JobHead, JobId, JobRecord, JobSpec};
+use crate::model::{ExecutionId, ExecutionRow, HistoryEvent, JobDigest, JobId, JobRecord, JobSpec};
 
 use super::backend::Backend;
 use super::keys::{Key, id_at};
@@ -261,25 +261,6 @@ impl JobStore {
             return Err(StoreError::Corrupt { what: what(), cause: None });
         }
         decode(&bytes, what).map(|spec| Some(Arc::new(spec)))
-    }
-
-    /// The beginning of a job's body, for filters: the rest is neither copied nor looked at, and the digest is not checked.
-    ///
-    /// # Errors
-    /// The database cannot be read, or the bytes are no job.
-    pub fn head(&self, digest: &JobDigest) -> Result<Option<JobHead>, StoreError> {
-        let key = Key::kind(BODY).digest(digest).byte(BYTES).done();
-        let end = [key.as_slice(), &[0]].concat();
-        let mut head = None;
-        scan_results(&*self.db, (key, end), false, |_, bytes| {
-            let read = JobHead::decode(bytes).map_err(|cause| StoreError::Corrupt {
-                what: format!("the job body with digest {digest}"),
-                cause: Some(Arc::new(cause)),
-            });
-            head = Some(read?);
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(head)
     }
 
     /// All executions of a job, oldest first.

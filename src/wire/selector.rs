@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::{ApiError, Code};
 use crate::model::Constraint;
-use crate::wire::{ApiError, Code};
 
 /// Requirements of one request.
 const REQUIREMENTS: usize = 64;
