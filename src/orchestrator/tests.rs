@@ -26,6 +26,12 @@ use super::{
 #[derive(Clone, Default)]
 struct Sent(Rc<RefCell<Vec<ToCompute>>>, Rc<Notify>);
 
+impl Sent {
+    async fn another(&self) {
+        tokio::time::timeout(Duration::from_secs(60), self.1.notified()).await.expect("nothing was sent");
+    }
+}
+
 fn spec(count: u32) -> JobSpec {
     let body = format!(
         r#"{{"namespace":"default","type":"batch","count":{count},
@@ -82,7 +88,7 @@ async fn asked_next(sent: &Sent) -> Vec<ExecutionId> {
         if !asked.is_empty() {
             return asked;
         }
-        sent.1.notified().await;
+        sent.another().await;
     }
 }
 
@@ -93,7 +99,7 @@ async fn cancelled_next(sent: &Sent) -> Vec<ExecutionId> {
         if !cancelled.is_empty() {
             return cancelled;
         }
-        sent.1.notified().await;
+        sent.another().await;
     }
 }
 
