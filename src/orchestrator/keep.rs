@@ -17,7 +17,7 @@ use crate::store::{ExecutionStore, JobStore, StoreError};
 use crate::sys::{Clock, EARLIEST_BELIEVABLE};
 
 /// Jobs that leave in one commit of each database.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ const CHUNK: usize = 64;
 /// Room is made at least this part of the quota at a time, and places this part of the count: a full shelf would pay
 /// one more commit for each result that comes otherwise. Few results, or a small quota, are made room for one by one.
 const ROOM_STEPS: u64 = 256;
-const PLACE_STEPS: u32 = 64;
+const PLACE_STEPS: u32 = 32;
 
 /// When to look again for expired results that somebody was reading.
 const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
