@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 
 use crate::model::backoff::STEADY;
 use crate::model::message::{FromCompute, ToCompute};
-use crate::model::state::ExecutionEvent;
 use crate::model::{
-    Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, HistoryEvent, JobId,
-    JobSpec, JobState, JobType, Level, RunOutput, Timestamp, Topic,
+    Bytes, Deletion, DeletionReason, ExecutionId, ExecutionState, Failure, FailureCode, JobId, JobSpec,
+    JobState, JobType, RunOutput, Timestamp,
 };
 use crate::store::{StoreSettings, Stores, open};
 use crate::sys::FakeClock;
 
-use super::handle::{CoreError, Renewal, Why};
-use super::{
-    ENDED_KEPT, ENDED_SLACK, EXECUTIONS_MAX, FOREVER_HISTORY_MAX, Orchestrator, Parts, VERSIONS_MAX,
-};
+use super::handle::CoreError;
+use super::{ENDED_KEPT, ENDED_SLACK, EXECUTIONS_MAX, FOREVER_HISTORY_MAX, Orchestrator, Parts};
+
+mod renew;
+mod restart;
 
 /// What went to the compute role, and a bell that rings when something did.
 #[derive(Clone, Default)]
@@ -129,6 +129,16 @@ async fn settle(stores: &Stores) {
     stores.jobs.write(stores.jobs.change()).await.unwrap();
 }
 
+fn service(count: u32) -> JobSpec {
+    JobSpec { job_type: JobType::Service, ..spec(count) }
+}
+
+/// Takes an execution and begins it.
+fn starts(role: &Orchestrator, id: &ExecutionId) {
+    role.on_report(says_yes(id));
+    role.on_report(FromCompute::Started(id.clone()));
+}
+
 #[test]
 fn a_job_is_on_disk_before_anybody_is_asked_and_completes_when_all_did() {
     let stores = open(&StoreSettings::memory()).unwrap();
@@ -213,108 +223,6 @@ fn a_refusal_fails_the_job_with_the_reason() {
 }
 
 #[test]
-fn a_restart_asks_again_in_the_old_order_and_replaces_what_was_cut_off() {
-    let stores = open(&StoreSettings::memory()).unwrap();
-    let (mut ids, mut executions) = (Vec::new(), Vec::new());
-    on_core(async {
-        let (role, sent) = role(&stores);
-        for priority in [0, 5, 0] {
-            let id = role.submit(JobSpec { priority, ..spec(1) }).await.unwrap().job_id;
-            ids.push(id);
-            executions.extend(taken(&sent).0);
-        }
-        role.on_report(says_yes(&executions[0]));
-        role.on_report(FromCompute::Started(executions[0].clone()));
-        settle(&stores).await;
-    });
-    on_core(async {
-        let (role, sent) = role(&stores);
-        assert_eq!(role.recover().unwrap(), 3);
-        let (asked, ..) = taken(&sent);
-        assert_eq!(asked[0], executions[1], "priority first");
-        assert_eq!(asked.len(), 3);
-        // What was never started is taken again; the old yes is repeated.
-        role.on_report(says_yes(&executions[2]));
-        assert_eq!(taken(&sent).1, [executions[2].clone()]);
-        // What ran was cut off: another execution of the same partition, three times at most.
-        let mut current = executions[0].clone();
-        for restart in 1..=4 {
-            role.on_report(fails(&current, FailureCode::NodeRestart));
-            if restart == 4 {
-                break;
-            }
-            let asked = asked_next(&sent).await;
-            let row = stores.jobs.execution(&asked[0]).unwrap().unwrap();
-            assert_eq!((row.restarts, row.previous), (restart, Some(current.clone())));
-            current = asked[0].clone();
-        }
-        settle(&stores).await;
-        assert_eq!(state(&stores, &ids[0]), JobState::Failed);
-    });
-}
-
-#[test]
-fn a_restart_decides_what_a_power_cut_kept_from_following() {
-    for (spec, code, again) in [
-        (spec(1), FailureCode::NodeRestart, true),
-        (spec(1), FailureCode::Trap, false),
-        (service(1), FailureCode::Trap, true),
-    ] {
-        let stores = open(&StoreSettings::memory()).unwrap();
-        let (id, execution) = on_core(async {
-            let (role, sent) = role(&stores);
-            let id = role.submit(spec).await.unwrap().job_id;
-            let execution = taken(&sent).0.remove(0);
-            starts(&role, &execution);
-            settle(&stores).await;
-            // Of what follows from the end only its own part came onto the disk.
-            let seq = stores.jobs.last_seq(&id).unwrap() + 1;
-            let mut row = stores.jobs.execution(&execution).unwrap().unwrap();
-            let level = Level::Execution {
-                id: execution.clone(),
-                previous: Some(row.state),
-                new: ExecutionState::Failed,
-            };
-            let failure = Some(Failure::new(code, "because"));
-            row.advance(ExecutionEvent::Fail, Timestamp(2)).unwrap();
-            let mut change = stores.jobs.change();
-            change.put_execution(&row);
-            let (topic, message, time) = (Topic::Execution, "because".to_owned(), Timestamp(2));
-            change.put_history(&id, &HistoryEvent { seq, version: 1, level, topic, message, failure, time });
-            stores.jobs.write(change).await.unwrap();
-            (id, execution)
-        });
-        on_core(async {
-            let (role, sent) = role(&stores);
-            assert_eq!(role.recover().unwrap(), 1);
-            if again {
-                let next = asked_next(&sent).await;
-                let row = stores.jobs.execution(&next[0]).unwrap().unwrap();
-                assert_eq!((row.restarts, row.previous), (1, Some(execution)));
-            } else {
-                settle(&stores).await;
-                let job = stores.jobs.get(&id).unwrap().unwrap();
-                assert_eq!((job.state, job.message.as_str()), (JobState::Failed, "because"));
-            }
-        });
-    }
-}
-
-#[test]
-fn an_end_is_heard_although_the_beginning_was_forgotten() {
-    let stores = open(&StoreSettings::memory()).unwrap();
-    on_core(async {
-        let (role, sent) = role(&stores);
-        let id = role.submit(spec(1)).await.unwrap().job_id;
-        let (asked, ..) = taken(&sent);
-        // As after a power cut: compute answers from its record, the row was never more than New.
-        role.on_report(done(&asked[0]));
-        settle(&stores).await;
-        assert_eq!(state(&stores, &id), JobState::Completed);
-    });
-}
-
-#[test]
 fn timeouts_fail_the_job() {
     let stores = open(&StoreSettings::memory()).unwrap();
     on_core(async {
@@ -393,16 +301,6 @@ fn each_result_that_goes_has_its_own_entry_in_the_history() {
     });
 }
 
-fn service(count: u32) -> JobSpec {
-    JobSpec { job_type: JobType::Service, ..spec(count) }
-}
-
-/// Takes an execution and begins it.
-fn starts(role: &Orchestrator, id: &ExecutionId) {
-    role.on_report(says_yes(id));
-    role.on_report(FromCompute::Started(id.clone()));
-}
-
 #[test]
 fn whatever_ends_of_a_service_is_run_again_and_the_rest_leaves() {
     let stores = open(&StoreSettings::memory()).unwrap();
@@ -469,104 +367,6 @@ fn a_run_that_lasts_makes_the_ends_before_it_count_no_more() {
         role.on_report(done(&current[0]));
         let current = asked_next(&sent).await;
         assert_eq!(restarts(&current[0]), 1);
-    });
-}
-
-fn update(id: &JobId, spec: JobSpec, force: bool) -> Renewal {
-    Renewal { id: id.clone(), spec, why: Why::Update { force } }
-}
-
-fn rerun(id: &JobId, spec: JobSpec) -> Renewal {
-    Renewal { id: id.clone(), spec, why: Why::Rerun { reason: "once more".into() } }
-}
-
-#[test]
-fn an_update_stops_what_runs_and_begins_the_next_version() {
-    let stores = open(&StoreSettings::memory()).unwrap();
-    on_core(async {
-        let (role, sent) = role(&stores);
-        let id = role.submit(service(2)).await.unwrap().job_id;
-        let (old, ..) = taken(&sent);
-        old.iter().for_each(|e| starts(&role, e));
-        let same = role.renew(update(&id, service(2), false)).await;
-        assert!(matches!(same, Err(CoreError::Unchanged { version: 1, .. })));
-        taken(&sent);
-        let mut labelled = service(1);
-        labelled.labels.insert("team".into(), "field".into());
-        let taken_up = role.renew(update(&id, labelled.clone(), false)).await.unwrap();
-        assert_eq!((taken_up.job_id.clone(), taken_up.version), (id.clone(), 2));
-        let (new, _, cancelled) = taken(&sent);
-        assert_eq!((new.len(), cancelled), (1, old.clone()));
-        starts(&role, &new[0]);
-        // What becomes of the old ones does not matter: one ended by itself, one was stopped.
-        role.on_report(done(&old[0]));
-        role.on_report(fails(&old[1], FailureCode::Cancelled));
-        settle(&stores).await;
-        assert_eq!(taken(&sent).0, [], "nothing of the old version is run again");
-        let record = stores.jobs.get(&id).unwrap().unwrap();
-        assert_eq!((record.state, record.version), (JobState::Running, 2));
-        let earlier = stores.jobs.versions(&id).unwrap();
-        // Each is listed by its own labels.
-        assert_eq!(
-            (record.head.unwrap().labels, earlier[0].head.as_ref().unwrap().labels.len()),
-            (labelled.labels, 0)
-        );
-        assert_eq!((earlier[0].version, earlier[0].state), (1, JobState::Stopped));
-        let history = stores.jobs.history(&id, 0, usize::MAX).unwrap();
-        assert!(history.iter().any(|e| e.version == 2 && e.message == "job updated to version 2"));
-        assert!(
-            history.iter().rev().take(2).all(|e| e.version == 1),
-            "the ends of the old ones are the old version's"
-        );
-    });
-    // A restart asks for the present version only.
-    on_core(async {
-        let (role, sent) = role(&stores);
-        role.recover().unwrap();
-        assert_eq!(taken(&sent).0.len(), 1);
-        role.renew(update(&id_of(&stores), service(1), true)).await.unwrap();
-    });
-    on_core(async {
-        let (role, sent) = role(&stores);
-        role.recover().unwrap();
-        let (asked, _, cancelled) = taken(&sent);
-        assert_eq!((asked.len(), cancelled.len()), (1, 1), "the one of the old version is stopped");
-    });
-}
-
-/// The only job.
-fn id_of(stores: &Stores) -> JobId {
-    stores.jobs.active().unwrap().remove(0).id
-}
-
-#[test]
-fn a_job_that_is_over_runs_again_and_versions_have_a_bound() {
-    let stores = open(&StoreSettings::memory()).unwrap();
-    on_core(async {
-        let (role, sent) = role(&stores);
-        let id = role.submit(spec(2)).await.unwrap().job_id;
-        assert!(
-            matches!(role.renew(rerun(&id, spec(2))).await, Err(CoreError::Conflict(_))),
-            "not begun yet"
-        );
-        for version in 2..=40 {
-            let (asked, ..) = taken(&sent);
-            assert_eq!(asked.len(), 2);
-            asked.iter().for_each(|e| starts(&role, e));
-            asked.iter().for_each(|e| role.on_report(done(e)));
-            taken(&sent);
-            let again = role.renew(rerun(&id, spec(2))).await.unwrap();
-            assert_eq!(again.version, version);
-            assert_eq!(stores.jobs.get(&id).unwrap().unwrap().state, JobState::Pending);
-        }
-        settle(&stores).await;
-        let versions = stores.jobs.versions(&id).unwrap();
-        assert_eq!(versions.len() as u64 + 1, VERSIONS_MAX);
-        assert!(versions.iter().all(|old| old.state == JobState::Completed));
-        assert_eq!(stores.jobs.executions(&id).unwrap().len() as u64, 2 * VERSIONS_MAX);
-        assert!(stores.jobs.body(&versions[0].digest).unwrap().is_some());
-        role.stop(&id, "enough").await.unwrap();
-        assert!(matches!(role.renew(rerun(&JobId::random(), spec(1))).await, Err(CoreError::NotFound(_))));
     });
 }
 
