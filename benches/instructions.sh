@@ -18,7 +18,7 @@ if [ -z "$program" ]; then
     program=${CARGO_TARGET_DIR:-target}/release/codling
 fi
 pack=$(cargo bench --locked --bench pack --no-run --message-format json 2>/dev/null |
-    grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | tail -n 1)
+    grep -o '"executable":"[^"]*/pack-[^"]*"' | cut -d'"' -f4 | tail -n 1)
 [ -x "$pack" ] || die 70 "the packing bench was not built: cargo bench --bench pack --no-run"
 dir=$(mktemp -d)
 node=
