@@ -222,10 +222,11 @@ impl Execution {
         known_state(self.compute_state.state_type) == Some(ExecutionState::Completed)
     }
 
-    /// Its exit code, if its program ended.
+    /// Its exit code, if its program ended with one: 1.4 says -1 of a WASM program that returned without.
     #[must_use]
     pub fn exit_code(&self) -> Option<i64> {
-        self.run_output.as_ref().filter(|_| self.is_terminal()).map(|o| o.exit_code)
+        let code = self.run_output.as_ref().filter(|_| self.is_terminal()).map(|o| o.exit_code);
+        code.filter(|code| *code != -1 || !self.is_completed())
     }
 }
 
@@ -271,11 +272,35 @@ pub struct Event {
     pub execution_id: String,
     /// What happened.
     pub event: EventBody,
+    /// What became of the job; of 1.4 and codling.
+    pub job_state: Option<Became<String>>,
+    /// What became of the execution; of 1.4 and codling.
+    pub execution_state: Option<Became<i64>>,
     /// When, RFC 3339.
     pub time: String,
 }
 
+/// A change of state.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Became<T> {
+    /// What it is now.
+    pub new: T,
+}
+
 impl Event {
+    /// What happened, in words; the state that it led to where there are none: 1.4 has few words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let of_execution = || self.execution_state.as_ref().map(|state| execution_state(state.new));
+        let of_job = || self.job_state.as_ref().map(|state| state.new.clone());
+        match self.event.message.as_str() {
+            "" if self.level == "ExecutionLevel" => of_execution().unwrap_or_default(),
+            "" => of_job().unwrap_or_default(),
+            said => said.to_owned(),
+        }
+    }
+
     /// The displayed time: the event's own, unless it is Go's zero.
     #[must_use]
     pub fn when(&self) -> &str {
@@ -447,6 +472,24 @@ mod tests {
         .unwrap();
         assert_eq!(job.job.tasks[0].engine.kind, "wasm");
         assert!(!job.job.is_terminal());
+    }
+
+    #[test]
+    fn what_1_4_does_not_say_is_not_made_up() {
+        let execution = |state: i64, code: i64| {
+            let text =
+                format!(r#"{{"ComputeState":{{"StateType":{state}}},"RunOutput":{{"ExitCode":{code}}}}}"#);
+            serde_json::from_str::<Execution>(&text).unwrap().exit_code()
+        };
+        assert_eq!([execution(9, -1), execution(9, 0), execution(9, 3)], [None, Some(0), Some(3)]);
+        assert_eq!([execution(10, -1), execution(6, 0)], [Some(-1), None]);
+        let event = |text: &str| serde_json::from_str::<Event>(text).unwrap().text();
+        let silent =
+            r#"{"Type":"ExecutionLevel","JobState":null,"ExecutionState":{"New":2},"Event":{"Message":""}}"#;
+        assert_eq!(event(silent), "AskForBid");
+        assert_eq!(event(r#"{"Type":"JobLevel","JobState":{"New":"Running"}}"#), "Running");
+        assert_eq!(event(r#"{"Type":"JobLevel","JobState":{"New":"Running"},"Event":{"Message":"x"}}"#), "x");
+        assert_eq!(event(r#"{"Type":"ExecutionLevel"}"#), "");
     }
 
     #[test]

@@ -8,8 +8,10 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::exit::{CliError, Exit};
+use super::older;
 use super::target::Target;
 use super::trust::{Trouble, trouble};
+use crate::wire::Dialect;
 use crate::wire::dialect::{BACALHAU_VERSION, VERSION_HEADER};
 
 /// Largest answer that is read into memory.
@@ -166,6 +168,10 @@ impl ClientError {
                     .into()
             }
             Self::Refused { hint, .. } if !hint.is_empty() => hint.clone(),
+            // What Bacalhau says of a path that it does not have; of a job that it does not have it says more.
+            Self::Refused { status: 404, message, .. } if message == "Not Found" => {
+                "the node does not know such a request: its version may be too old ('codling agent version')".into()
+            }
             Self::Refused { status: 403, .. } => {
                 "set BACALHAU_API_KEY, or name a file with --token-file".into()
             }
@@ -301,6 +307,9 @@ impl Client {
 
     fn read(&self, response: Response<Body>) -> Result<Value, ClientError> {
         let status = response.status().as_u16();
+        // Bacalhau says its version with each answer.
+        let version = response.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok());
+        let is_old = version.is_some_and(|version| Dialect::of(Some(version)) == Dialect::A);
         let body = response.into_body();
         if !(200..300).contains(&status) {
             let mut text = Vec::new();
@@ -309,8 +318,12 @@ impl Client {
             return Err(refusal(status, &text));
         }
         let bytes = body.into_with_config().limit(MAX_ANSWER).read_to_vec().map_err(|e| self.broken(e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| ClientError::Malformed { address: self.target.address.clone(), source })
+        let mut answer = serde_json::from_slice(&bytes)
+            .map_err(|source| ClientError::Malformed { address: self.target.address.clone(), source })?;
+        if is_old {
+            older::renumber(&mut answer);
+        }
+        Ok(answer)
     }
 
     fn broken(&self, error: ureq::Error) -> ClientError {
@@ -416,6 +429,25 @@ mod tests {
         assert_eq!(request.line, "GET /api/v1/jobs/a%2Fb%20%3F%C3%A4?labels=a!%3Db&limit=10 HTTP/1.1");
         assert_eq!(request.header("x-bacalhau-git-version"), Some("v1.9.3"));
         assert_eq!(request.header("authorization"), Some("Bearer test-token"));
+    }
+
+    #[test]
+    fn numbers_of_1_4_are_read_as_what_they_mean_there() {
+        for (version, state) in [(Some("v1.4.0"), 9), (Some("v1.9.3"), 7), (None, 7)] {
+            let server = Server::start(move |_| {
+                let reply = Reply::json(r#"{"Items":[{"ComputeState":{"StateType":7}}]}"#);
+                version.into_iter().fold(reply, |reply, version| reply.header(VERSION_HEADER, version))
+            });
+            let answer = client(&server).get("x", &[]).unwrap();
+            assert_eq!(answer["Items"][0]["ComputeState"]["StateType"], state, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_the_node_does_not_have_is_told_from_a_job_that_it_does_not_have() {
+        let hint = |body: &str| refusal(404, body.as_bytes()).hint();
+        assert!(hint(r#"{"message":"Not Found"}"#).contains("version"));
+        assert_eq!(hint(r#"{"message":"job not found: j-1"}"#), "");
     }
 
     #[test]

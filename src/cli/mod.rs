@@ -23,6 +23,7 @@ pub mod first_boot;
 pub mod job;
 pub mod manual;
 pub mod node;
+mod older;
 pub mod out;
 pub mod progress;
 mod republish;

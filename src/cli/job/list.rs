@@ -145,7 +145,7 @@ pub const EVENT_HEADINGS: [&str; 4] = ["TIME", "EXECUTION", "TOPIC", "EVENT"];
 /// An event as a row.
 pub fn event_row(event: &Event, wide: bool) -> [String; 4] {
     let execution = if wide { &event.execution_id } else { short_id(&event.execution_id) };
-    let mut message = event.event.message.clone();
+    let mut message = event.text();
     if let Some(hint) = event.event.details.get("Hint").filter(|h| !h.is_empty()) {
         message.push_str(&format!(" ({hint})"));
     }
