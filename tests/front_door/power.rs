@@ -143,19 +143,22 @@ fn load(api: &str, told: &Mutex<Told>) {
 }
 
 /// Opens copies of the databases: what a kill has left stays as it is for the node to find.
-fn databases(data: &Path, to: &Path) -> Option<Stores> {
+fn databases(data: &Path, to: &Path, told: &Told) -> Option<Stores> {
     let places = ["compute/executions.db", "orchestrator/jobs.db"].map(|name| {
         let copy = to.join(Path::new(name).file_name().unwrap());
         std::fs::copy(data.join(name), &copy).ok().map(|_| Place::Redb(copy))
     });
     let [Some(executions), Some(jobs)] = places else { return None };
-    Some(codling::store::open(&StoreSettings::new(executions, jobs)).unwrap())
+    let opened = codling::store::open(&StoreSettings::new(executions, jobs));
+    Some(opened.unwrap_or_else(|error| {
+        panic!("there are databases that cannot be read, but {} jobs were taken: {error:?}", told.jobs.len())
+    }))
 }
 
 /// What a kill has left, before the node has seen it.
 fn check_what_was_left(data: &Path, told: &Told, seen: &mut Seen) {
     let copies = Dir::new();
-    let Some(stores) = databases(data, &copies.0) else {
+    let Some(stores) = databases(data, &copies.0, told) else {
         assert!(told.jobs.is_empty(), "there is no database, but jobs were taken");
         return;
     };
