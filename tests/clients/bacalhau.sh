@@ -128,6 +128,12 @@ drives_codling() {
         says Engines "$program" agent config
         # A job that fails is no failure of the command's.
         says "engine 'docker' is not available" "$program" docker run ubuntu true
+        stop_node
+        printf secret >"$work/token" && chmod 600 "$work/token"
+        starts "$codling" serve --data-dir "$work/codling-$1" --api-port "$BACALHAU_API_PORT" \
+            -c Publishers.Types.Local.Port=0 -c "API.Auth.TokenFile=$work/token"
+        refuses unauthorized "$program" job list
+        BACALHAU_API_KEY=secret says "${id:0:10}" "$program" job list
     }
     stop_node
 }
