@@ -5,7 +5,7 @@
 #
 # ./tests/boards/targets.sh [build] [run] [tests] [moves]   these parts only
 #
-#   CODLING_TARGETS   these targets instead of all
+#   CODLING_TARGETS   these targets instead of all; TARGET:lean is its lean program alone
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
@@ -33,6 +33,7 @@ sizes='
     aarch64-unknown-linux-gnu     full 10000000
     aarch64-unknown-linux-gnu     lean  4000000
     aarch64-unknown-linux-musl    full 10000000
+    aarch64-unknown-linux-musl    lean  4000000
     armv7-unknown-linux-gnueabihf full  5000000
     arm-unknown-linux-musleabihf  full  5000000
     x86_64-unknown-linux-gnu      full 10000000
@@ -41,9 +42,12 @@ sizes='
 # Of a table's rows those that are wanted.
 wanted() {
     while read -r target rest; do
-        case " ${CODLING_TARGETS:-$target} " in *" $target "*) [ -z "$target" ] || echo "$target $rest" ;; esac
+        case " ${CODLING_TARGETS:-$target} " in
+            *" $target "* | *" $target:${rest%% *} "*) [ -z "$target" ] || echo "$target $rest" ;;
+        esac
     done
 }
+known=$boards
 boards=$(wanted <<<"$boards")
 sizes=$(wanted <<<"$sizes")
 [ -n "$sizes" ] || die 64 "CODLING_TARGETS names none of the targets: $CODLING_TARGETS"
@@ -114,6 +118,12 @@ if part run; then
         demo "$target" "$emulator" "$cpu" "$libc"
         printf '%-30s %-10s %s; demo: a WASM job run, its result fetched\n' "$target" "$cpu" "$version"
     done <<<"$boards"
+    # Without WASM there is no demo.
+    while read -r target emulator cpu libc; do
+        [[ $'\n'$sizes == *$'\n'"$target lean "* ]] || continue
+        version=$("$emulator" -cpu "$cpu" -L "$libc" "$(built "$target" lean)" --version)
+        printf '%-30s %-10s %s, lean\n' "$target" "$cpu" "$version"
+    done <<<"$known"
 fi
 
 # Tests that hold more than the program, and so say nothing about another processor. Name and reason, each.
