@@ -53,6 +53,12 @@ pub(super) fn hook(shelf: &Shelf, waiting: usize) -> Result<Deletions, StoreErro
 }
 
 impl Deletions {
+    /// Such as are in the queue, while others may be missing from it.
+    #[cfg(test)]
+    pub(super) fn of(queue: mpsc::Receiver<Deletion>, missed: Arc<AtomicBool>) -> Self {
+        Self { queue, missed, last: None }
+    }
+
     /// Notes what the last run did not come to, and `gone`, which this start found missing or had to delete. What
     /// cannot be noted now is for [`Self::note`].
     pub(super) async fn catch_up(

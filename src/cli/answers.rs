@@ -222,7 +222,7 @@ impl Execution {
         known_state(self.compute_state.state_type) == Some(ExecutionState::Completed)
     }
 
-    /// Its exit code, if its program ended with one: 1.4 says -1 of a WASM program that returned without.
+    /// Its exit code, if its program ended with one: Bacalhau says -1 of a WASM program that returned without.
     #[must_use]
     pub fn exit_code(&self) -> Option<i64> {
         let code = self.run_output.as_ref().filter(|_| self.is_terminal()).map(|o| o.exit_code);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_1_4_does_not_say_is_not_made_up() {
+    fn what_bacalhau_does_not_say_is_not_made_up() {
         let execution = |state: i64, code: i64| {
             let text =
                 format!(r#"{{"ComputeState":{{"StateType":{state}}},"RunOutput":{{"ExitCode":{code}}}}}"#);

@@ -123,7 +123,15 @@ impl ClientError {
     /// Whether the node says that there is no such thing.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        matches!(self, Self::Refused { status: 404, .. }) && !self.is_unknown_path()
+    }
+
+    /// Whether the node does not know the request itself. This is what 1.4 and 1.9 say then; of a job that they do not
+    /// have they say more.
+    #[must_use]
+    pub fn is_unknown_path(&self) -> bool {
+        let said = ["Not Found", "The requested resource/URL was not found."];
+        matches!(self, Self::Refused { status: 404, message, .. } if said.contains(&message.as_str()))
     }
 
     fn exit(&self) -> Exit {
@@ -131,6 +139,7 @@ impl ClientError {
             Self::Unreachable { .. } | Self::UnknownHost { .. } => Exit::Unavailable,
             Self::Slow { .. } | Self::Broken { .. } => Exit::TryAgain,
             Self::Tls { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => Exit::Protocol,
+            Self::Refused { .. } if self.is_unknown_path() => Exit::Unavailable,
             Self::Refused { status, .. } => match status {
                 401 | 403 => Exit::Denied,
                 404 | 410 => Exit::NotFound,
@@ -168,8 +177,7 @@ impl ClientError {
                     .into()
             }
             Self::Refused { hint, .. } if !hint.is_empty() => hint.clone(),
-            // What Bacalhau says of a path that it does not have; of a job that it does not have it says more.
-            Self::Refused { status: 404, message, .. } if message == "Not Found" => {
+            Self::Refused { .. } if self.is_unknown_path() => {
                 "the node does not know such a request: its version may be too old ('codling agent version')".into()
             }
             Self::Refused { status: 403, .. } => {
@@ -445,9 +453,14 @@ mod tests {
 
     #[test]
     fn a_path_that_the_node_does_not_have_is_told_from_a_job_that_it_does_not_have() {
-        let hint = |body: &str| refusal(404, body.as_bytes()).hint();
-        assert!(hint(r#"{"message":"Not Found"}"#).contains("version"));
-        assert_eq!(hint(r#"{"message":"job not found: j-1"}"#), "");
+        let path = refusal(404, br#"{"message":"Not Found"}"#);
+        assert!(path.hint().contains("version") && !path.is_not_found());
+        assert!(
+            refusal(404, br#"{"Message":"The requested resource/URL was not found."}"#).is_unknown_path()
+        );
+        let job = refusal(404, br#"{"message":"job not found: j-1"}"#);
+        assert!(job.hint().is_empty() && job.is_not_found());
+        assert_eq!((path.exit(), job.exit()), (Exit::Unavailable, Exit::NotFound));
     }
 
     #[test]

@@ -139,14 +139,14 @@ fn changed(
     context: &Context<'_>,
 ) -> Result<Exit, CliError> {
     let missing = "'codling results list' shows what there is";
-    answer.map_err(|e| if e.is_not_found() { e.doing(what).hint(missing) } else { e.doing(what) })?;
+    answer.map_err(|e| if e.is_not_found() { e.doing(what).hint(missing) } else { only_codling(e, what) })?;
     context.out.note(said);
     Ok(Exit::Ok)
 }
 
 /// An error of an endpoint that every codling node has and no other.
 pub(super) fn only_codling(error: ClientError, what: &str) -> CliError {
-    let elsewhere = error.is_not_found();
+    let elsewhere = error.is_not_found() || error.is_unknown_path();
     let error = error.doing(what);
     if elsewhere {
         error.hint("only a codling node keeps results; Bacalhau does not offer this")

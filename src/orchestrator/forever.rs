@@ -72,12 +72,20 @@ impl Orchestrator {
     }
 
     /// Has an execution run once the change that makes it is on disk. A disk that takes nothing now ends no job: what is
-    /// lazy is kept, and has become durable when a commit after it is.
+    /// lazy is kept until it can be written, up to a bound; the row itself is put again until it is durable.
     pub(super) fn run_once_stored(&self, job: &JobId, next: ExecutionId, change: JobChange) {
+        // Before the end that it follows from is durable: the two share a commit.
         self.commit(change);
         let (this, job) = (self.clone(), job.clone());
         tokio::task::spawn_local(async move {
-            while let Err(error) = this.parts.store.write_internal(JobChange::default()).await {
+            loop {
+                let mut change = this.parts.store.change();
+                match this.state.borrow().active.get(&job).and_then(|active| active.current(&next)) {
+                    Some(row) if !row.state.is_terminal() => change.put_execution(row),
+                    // It was stopped meanwhile.
+                    _ => return,
+                }
+                let Err(error) = this.parts.store.write_internal(change).await else { break };
                 log::warn!("job {job}: it is to be run again, which cannot be stored: {error}");
                 if error.trouble().is_none() {
                     let message = format!("the restart of the execution could not be stored: {error}");
@@ -85,7 +93,6 @@ impl Orchestrator {
                 }
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            // Not if it was stopped meanwhile.
             this.ask(&job, &next);
         });
     }

@@ -59,7 +59,7 @@ starts() {
     done
 }
 
-# says TEXT COMMAND...: it works, and says that. refuses: it fails, and says that.
+# says TEXT COMMAND...: it works, and says that (a pattern of the shell's). refuses: it fails, and says that.
 ran=0
 run() {
     said=$("$@" 2>&1 </dev/null | sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g'; exit "${PIPESTATUS[0]}")
@@ -92,7 +92,8 @@ until_says() {
 drives_codling() {
     local id service
     starts "$codling" serve --data-dir "$work/codling-$1" --api-port "$BACALHAU_API_PORT" -c Publishers.Types.Local.Port=0
-    says "v$1" "$program" version
+    # Of the client and of the server.
+    says "v$1*v1.9" "$program" version
     says OK "$program" agent alive
     id=$(curl -s "http://127.0.0.1:$BACALHAU_API_PORT/api/v1/orchestrator/nodes" |
         python3 -c 'import json, sys; print(json.load(sys.stdin)["Nodes"][0]["Info"]["NodeID"])')
@@ -110,7 +111,8 @@ drives_codling() {
     [ "$(cat "$work/got-$1/stdout")" = 'hello, world' ] || fail "the result is '$(cat "$work/got-$1/stdout")'"
     refuses 'terminal state' "$program" job stop "$id"
     refuses 'not found' "$program" job describe j-nothere
-    says on "$program" wasm run --wait "$PWD/guests/probe.wasm" _start echo on
+    says j- "$program" wasm run --id-only --wait "$PWD/guests/probe.wasm" echo by-itself
+    says by-itself "$program" job logs "$said"
     sed 's/"batch"/"service"/; s/"hello"/"goes-on"/' "$job" >"$work/service.json"
     says j- "$program" job run --id-only --wait=false "$work/service.json"
     service=$said
@@ -120,7 +122,7 @@ drives_codling() {
     [ "$1" = 1.4.0 ] || {
         says 'No diff' "$program" job run --dry-run "$job"
         says "$id" "$program" job rerun --wait "$id"
-        says 2 "$program" job versions "$id"
+        says ':[0-9][0-9] * 1 *:[0-9][0-9] * 2 ' "$program" job versions "$id"
         sed 's/"world"/"board"/' "$job" >"$work/next.json"
         says "$id" "$program" job run --id-only --wait "$work/next.json"
         says 'hello, board' "$program" job logs "$id"
@@ -169,12 +171,18 @@ is_driven() {
     says "$work/of-$1" "$codling" job get --output-dir "$work/of-$1" "$id"
     grep -q hello "$work/of-$1/stdout" || fail "the result is not there"
     refuses 'already completed' "$codling" job stop "$id"
+    refuses 'only a codling node' "$codling" results list
+    refuses 'only a codling node' "$codling" results pin e-0
     says j- "$codling" wasm run --name mine "$PWD/guests/probe.wasm" echo on
     case $1 in
-        1.4.*) refuses 'may be too old' "$codling" job rerun "$id" ;;
+        1.4.*)
+            refuses 'may be too old' "$codling" job rerun "$id"
+            refuses 'may be too old' "$codling" job versions "$id"
+            refuses 'may be too old' "$codling" job run --dry-run "$job" ;;
         *)
             says 'as version' "$codling" job rerun "$id"
-            says VERSION "$codling" job versions "$id"
+            # Those of two submissions and of this.
+            says '2  20*3  20' "$codling" job versions "$id"
             refuses 'not found' "$codling" job describe j-nothere ;;
     esac
     stop_node

@@ -1,11 +1,16 @@
 //! Deletions that one run could not write into histories.
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use super::disk::{Disk, Fault};
 use super::life::{self, Alive};
+use crate::agent::deletions::Deletions;
 use crate::archive::testing::Scratch;
 use crate::model::{DeletionReason, ExecutionId, ResultStatus, Timestamp};
 use crate::store::{Place, StoreSettings};
@@ -79,5 +84,27 @@ fn more_deletions_than_can_wait_are_noted_from_the_ledger_once() {
         ids.push(after);
         assert!(node.until(|| noted(node, &ids[ids.len() - 1..]) == [1]).await);
         assert_eq!(noted(node, &ids), vec![1; ids.len()]);
+    });
+}
+
+#[test]
+fn what_was_on_its_way_while_the_ledger_was_looked_through_is_noted_once() {
+    let scratch = Scratch::new();
+    let clock = Arc::new(FakeClock::at(life::START));
+    start(scratch.path(), &clock, async |node| {
+        let id = node.run(life::job("a", 0)).await.unwrap();
+        node.aside(|shelf| drop(shelf.remove(&id).unwrap()));
+        assert!(node.until(|| noted(node, slice::from_ref(&id)) == [1]).await);
+        let went = node.shelf.deleted_before(None).unwrap().unwrap();
+        let (sender, queue) = mpsc::channel(1);
+        let missed = Arc::new(AtomicBool::new(true));
+        let deletions = Deletions::of(queue, Arc::clone(&missed));
+        let noting =
+            tokio::task::spawn_local(deletions.note(node.orchestrator.clone(), Arc::clone(&node.shelf)));
+        assert!(node.until(|| !missed.load(Ordering::Relaxed)).await);
+        sender.send(went.deletion).await.unwrap();
+        drop(sender);
+        noting.await.unwrap();
+        assert_eq!(noted(node, &[id]), [1]);
     });
 }
