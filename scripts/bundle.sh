@@ -14,12 +14,14 @@
 #   --least-schema N     what it reads at least, instead of what this source says
 #
 # scripts/bundle.sh --new-keys DIR makes update.pem, update.pub, tool.pem and tool.crt; keep the .pem files from others.
-# The tar is reproducible: SOURCE_DATE_EPOCH, or the last commit's time, is that of its files.
+# The same program and keys give the same bytes: SOURCE_DATE_EPOCH, or the last commit's time, is that of files and
+# signatures.
 set -euo pipefail
 repo=$(cd "$(dirname "$0")/.." && pwd)
 . "$repo/scripts/lib.sh"
+umask 022
 
-usage() { sed -n '2,18s/^# \?//p' "$0"; }
+usage() { sed -n '2,19s/^# \?//p' "$0"; }
 
 new_keys() {
     need openssl openssl
@@ -97,6 +99,11 @@ chmod 644 "$work/manifest.json" "$work/manifest.sig"
 tar --format=ustar --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -C "$work" -cf "$work/codling.tar" \
     manifest.json manifest.sig codling
 
+# The tools' own inputs, too: what they pack has one time, and so has what they sign.
+touch -d "@$epoch" "$work/codling.tar"
+export SOURCE_DATE_EPOCH=$epoch
+at_epoch() { TZ=UTC FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -f "$(date -u -d "@$epoch" '+%F %T')" "$@"; }
+
 wants() { [ "$format" = all ] || [ "$format" = "$1" ]; }
 made() { printf '%s: %s bytes\n' "$1" "$(stat -c %s "$1")"; }
 
@@ -111,6 +118,7 @@ tool_cert=${tool_cert:-$(dirname "$key")/tool.crt}
 for file in "$tool_key" "$tool_cert"; do
     [ -r "$file" ] || die 66 "$file cannot be read: $format is signed with --tool-key and --tool-cert (see --new-keys)"
 done
+need faketime faketime
 
 if wants swu; then
     need cpio cpio
@@ -139,10 +147,12 @@ software = {
     };
 }
 DESCRIPTION
-    openssl cms -sign -in "$work/swu/sw-description" -out "$work/swu/sw-description.sig" -signer "$tool_cert" \
+    at_epoch openssl cms -sign -in "$work/swu/sw-description" -out "$work/swu/sw-description.sig" -signer "$tool_cert" \
         -inkey "$tool_key" -outform DER -nosmimecap -binary
+    touch -d "@$epoch" "$work"/swu/*
+    chmod 644 "$work"/swu/*
     (cd "$work/swu" && printf '%s\n' sw-description sw-description.sig codling.tar codling.sh \
-        | cpio --quiet -o -H crc) >"$out/$name.swu"
+        | cpio --quiet -o -H crc --reproducible -R 0:0) >"$out/$name.swu"
     made "$out/$name.swu"
 fi
 
@@ -150,7 +160,14 @@ if wants mender; then
     need mender-artifact mender-artifact
     mender-artifact write module-image --type codling --artifact-name "codling-$version" --device-type "$board" \
         --software-name codling --software-version "$version" --file "$work/codling.tar" --key "$tool_key" \
-        --output-path "$out/$name.mender" >&2
+        --output-path "$work/now.mender" >&2
+    # What it signs is the same each time. The tars around that name the hour and the user.
+    mkdir "$work/mender"
+    tar -C "$work/mender" -xf "$work/now.mender"
+    plain=(--format=ustar --owner=0 --group=0 --numeric-owner --mtime="@$epoch")
+    tar "${plain[@]}" -C "$work" -cf - codling.tar | gzip -9n >"$work/mender/data/0000.tar.gz"
+    tar "${plain[@]}" --mode=600 -C "$work/mender" -cf "$out/$name.mender" \
+        version manifest manifest.sig header.tar.gz data/0000.tar.gz
     made "$out/$name.mender"
 fi
 
@@ -176,6 +193,7 @@ filename=codling.img
 hooks=install
 MANIFEST
     rm -f "$out/$name.raucb"
-    rauc --cert "$tool_cert" --key "$tool_key" bundle "$work/rauc" "$out/$name.raucb" >&2
+    touch -d "@$epoch" "$work"/rauc/* "$work/rauc"
+    at_epoch rauc --cert "$tool_cert" --key "$tool_key" bundle "$work/rauc" "$out/$name.raucb" >&2
     made "$out/$name.raucb"
 fi

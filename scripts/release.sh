@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 for kind in $kinds; do case $kind in full | lean) ;; *) die 64 "unknown kind '$kind': full or lean" ;; esac; done
-[ -z "$key" ] || [ -f "$key" ] || die 66 "there is no key $key"
+[ -z "$key" ] || key=$(realpath -e "$key") || die 66 "there is no key"
 version=$(crate_version)
 commit_time
 need python3 python3
@@ -52,7 +52,7 @@ twice() {
                 mkdir "$CARGO_HOME"
                 ln -s "$from/registry" "$CARGO_HOME/registry"
             fi
-            "$place/scripts/release.sh" --targets "${targets:-x86_64-unknown-linux-gnu}" --kinds "$kinds"
+            "$place/scripts/release.sh" --targets "${targets:-x86_64-unknown-linux-gnu}" --kinds "$kinds" ${key:+--key "$key"}
         )
     done
     local one=$area/one/target/dist/release-$version two=$area/two/in-another-place/target/dist/release-$version

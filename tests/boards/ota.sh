@@ -65,11 +65,13 @@ mv "$work/out/codling-2-any.tar" "$work/out/arm64.tar"
 mkdir "$work/foreign"
 scripts/bundle.sh --board generic --target "$triple" --key "$work/others/update.pem" --out "$work/foreign" --version 2 \
     --binary "$work/crashes" --format all 2>"$work/bundle.log" >/dev/null || fail "$(cat "$work/bundle.log")"
-SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --out "$work/first" >/dev/null
+SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --format all --out "$work/first" >/dev/null
 touch "$CODLING"
-SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --out "$work/second" >/dev/null
-cmp "$work/first/codling-2-generic.tar" "$work/second/codling-2-generic.tar" || fail "two bundles of one program differ"
-ok "two tars of one program are equal, byte for byte"
+SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --format all --out "$work/second" >/dev/null
+for kind in tar swu mender raucb; do
+    cmp "$work/first/codling-2-generic.$kind" "$work/second/codling-2-generic.$kind" || fail "two $kind bundles of one program differ"
+done
+ok "two bundles of one program are equal, byte for byte: tar, SWUpdate, Mender, RAUC"
 if scripts/bundle.sh --board pi-4 --key "$work/keys/update.pem" --out "$work/out" --binary "$CODLING" 2>"$work/said"; then
     fail "a program for $triple was signed for a pi-4"
 fi
