@@ -31,4 +31,6 @@ container_cut() {
     leader='' container=''
 }
 
-in_board() { nsenter -t "$leader" -m -p -u -i -n -C env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C "$@"; }
+# in_board COMMAND...: runs there, for five minutes at most.
+in_board() { timeout --foreground -k 10 300 nsenter -t "$leader" -m -p -u -i -n -C \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C "$@"; }
