@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Makes an image for `cross` where its own cannot be pulled: eval "$(scripts/cross-image.sh TARGET)"
 #
-#   aarch64-unknown-linux-gnu, aarch64-unknown-linux-musl, armv7-unknown-linux-gnueabihf
+#   aarch64-unknown-linux-gnu, aarch64-unknown-linux-musl, armv7-unknown-linux-gnueabihf, arm-unknown-linux-musleabihf
 #
 # and then, as anywhere: cross build --release --target TARGET
 #
-# The image is of Debian's packages: C compilers for this machine and for the target. Rust is mounted into it by cross:
-# rustup's where it has the target, otherwise Debian's (see scripts/build.sh; CODLING_RUST decides). It goes to docker
+# The image is of Debian's packages: C compilers for this machine and for the target; for ARMv6, for which Debian's own
+# libraries are too new, zig. Rust is mounted into it by cross: rustup's where it has the target, otherwise Debian's
+# (see scripts/build.sh; CODLING_RUST decides), of which ARMv6's standard library is compiled with the program. It goes to docker
 # if it runs, or else to podman, which is installed if it is missing (CROSS_CONTAINER_ENGINE decides), as
 # localhost/codling-cross:TARGET-..., and is made anew when this script has changed. What is printed names it to cross; a
 # change of cross.toml is not needed, which stays in force. All else is kept under target/cross-image.
@@ -20,9 +21,9 @@ help() { sed -n '2,/^set/s/^# \?//p' "$0" | sed '$d'; }
 target=${1:-}
 case $target in
     # The musl that is linked is Rust's own; the headers of glibc serve for the little C that there is.
-    aarch64-unknown-linux-gnu | aarch64-unknown-linux-musl) gcc=aarch64-linux-gnu-gcc packages=gcc-aarch64-linux-gnu,libc6-dev-arm64-cross ;;
-    armv7-unknown-linux-gnueabihf) gcc=arm-linux-gnueabihf-gcc packages=gcc-arm-linux-gnueabihf,libc6-dev-armhf-cross ;;
-    arm-unknown-linux-musleabihf) die 64 "Debian has no C library for ARMv6: scripts/build.sh $target does without containers" ;;
+    aarch64-unknown-linux-gnu | aarch64-unknown-linux-musl) gcc=aarch64-linux-gnu-gcc packages=,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross ;;
+    armv7-unknown-linux-gnueabihf) gcc=arm-linux-gnueabihf-gcc packages=,gcc-arm-linux-gnueabihf,libc6-dev-armhf-cross ;;
+    arm-unknown-linux-musleabihf) gcc=arm-linux-musleabihf-cc packages='' ;;
     --help | -h) help; exit 0 ;;
     *) help >&2; die 64 "unknown target '$target'" ;;
 esac
@@ -59,6 +60,26 @@ fi
 printf '#!/bin/sh\nif [ "$1 $2" = "toolchain list" ]; then %s; else exec %s "$@"; fi\n' "$list" "'$real'" >"$dir/bin/rustup"
 chmod 755 "$dir/bin/rustup"
 
+# put_zig: zig and the names by which it is called, into the image, and what Rust must know of them into $changes.
+put_zig() {
+    use_zig >&2
+    local zig=$toolchains/zig-0.17.0 bin=$dir/zig-bin
+    rm -rf "$bin"
+    mkdir "$bin"
+    # As cargo-zigbuild has it for this target; it leaves out what rustc says to gcc and zig does not know.
+    printf '#!/bin/sh\nexec /opt/zig/bin/cargo-zigbuild zig cc -- -g -fno-sanitize=all -mcpu=generic+v6+strict_align+vfp2-d32 -target arm-linux-musleabihf "$@"\n' >"$bin/$gcc"
+    printf '#!/bin/sh\nexec /opt/zig/bin/cargo-zigbuild zig ar -- "$@"\n' >"$bin/${gcc%cc}ar"
+    chmod 755 "$bin"/*
+    tar -C "$zig" --transform 's,^\.,./opt/zig,' --owner=0 --group=0 -rf "$dir/image.tar" .
+    tar -C "$bin" --transform 's,^\.,./usr/local/bin,' --owner=0 --group=0 -rf "$dir/image.tar" "./$gcc" "./${gcc%cc}ar"
+    changes+=(--change "ENV AR_$name=${gcc%cc}ar" --change "ENV CARGO_ZIGBUILD_ZIG_COMMAND=/opt/zig/ziglang/zig"
+        --change "ENV CARGO_ZIGBUILD_ZIG_VERSION=0.17.0" --change "ENV ZIG_GLOBAL_CACHE_DIR=/tmp/zig"
+        --change "ENV CARGO_ZIGBUILD_CACHE_DIR=/tmp/zig"
+        --change "ENV CARGO_TARGET_${name^^}_RUSTFLAGS=-C link-self-contained=no")
+    [ "$rust" = rustup ] || changes+=(--change "ENV RUSTC_BOOTSTRAP=1" --change "ENV CARGO_UNSTABLE_BUILD_STD=std,panic_abort"
+        --change "ENV CARGO_UNSTABLE_BUILD_STD_FEATURES=optimize_for_size")
+}
+
 key=$(printf '%s %s' "$rust" "$(sha256sum scripts/cross-image.sh)" | sha256sum | cut -c1-12)
 image=localhost/codling-cross:$target-$key
 if ! "$engine" image inspect "$image" >/dev/null 2>&1; then
@@ -70,18 +91,19 @@ if ! "$engine" image inspect "$image" >/dev/null 2>&1; then
     memory=/dev/shm
     [ "$(df -k --output=avail "$memory" 2>/dev/null | tail -1)" -gt 3000000 ] || memory=$dir
     TMPDIR=$memory mmdebstrap --quiet --variant=essential --arch=amd64 --format=tar --dpkgopt=force-unsafe-io \
-        --include="gcc,libc6-dev,$packages$libraries" \
+        --include="gcc,libc6-dev$packages$libraries" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         bookworm "$dir/image.tar" "deb $main bookworm main" "deb $security bookworm-security main" >&2
     name=${target//-/_}
-    "$engine" import --change "ENV CARGO_TARGET_${name^^}_LINKER=$gcc" --change "ENV CC_$name=$gcc" \
-        "$dir/image.tar" "$image" >&2 || die 69 "$engine does not take the image; see above. Is it running?"
+    changes=(--change "ENV CARGO_TARGET_${name^^}_LINKER=$gcc" --change "ENV CC_$name=$gcc")
+    if [ -z "$packages" ]; then put_zig; fi
+    "$engine" import "${changes[@]}" "$dir/image.tar" "$image" >&2 || die 69 "$engine does not take the image; see above. Is it running?"
     rm "$dir/image.tar"
 fi
 
 # Where limits may not be raised (in a container, say), podman's defaults do not start; settings that ask for less do.
-tried() { "$engine" run --rm --network none "$image" "$gcc" --version >"$dir/tried" 2>&1; }
+tried() { "$engine" run --rm --network none "$image" sh -c "command -v $gcc" >"$dir/tried" 2>&1; }
 own=''
 if ! tried && [ "$engine" = podman ] && [ -z "${CONTAINERS_CONF:-}" ]; then
     own=$dir/containers.conf
@@ -105,4 +127,7 @@ printf 'export PATH=%q:"$PATH"\n' "$path"
 [ -z "$own" ] || printf 'export CONTAINERS_CONF=%q\n' "$own"
 # The compiler is there, with the target: cross need not ask rustup for the sources as well, which it does otherwise.
 echo export CROSS_CUSTOM_TOOLCHAIN=1
+if [ -z "$packages" ] && [ "$rust" = debian ]; then
+    say "for a build without a network, what the standard library needs: RUSTC_BOOTSTRAP=1 cargo fetch --target $target -Zbuild-std" >&2
+fi
 say "now: cross build --release --target $target" >&2

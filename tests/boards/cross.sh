@@ -63,6 +63,9 @@ builds() {
         in_force "$target"
         cd "$work/clone"
         env -u CARGO_NET_OFFLINE cargo fetch --quiet --locked --target "$target"
+        if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+            RUSTC_BOOTSTRAP=1 env -u CARGO_NET_OFFLINE cargo fetch --quiet --locked --target "$target" -Zbuild-std
+        fi
         ok "$target: the image is there"
         git diff --quiet HEAD || fail "the clone is not clean"
         unshare --net cross build --verbose --release --locked --no-default-features --target "$target" >"$work/$target.log" 2>&1 ||
@@ -81,7 +84,9 @@ builds() {
         /usr/aarch64*) [ -d "$libc/lib" ] || apt-get install -qy --no-install-recommends libc6-arm64-cross ;;
         /usr/arm*) [ -d "$libc/lib" ] || apt-get install -qy --no-install-recommends libc6-armhf-cross ;;
     esac
+    case $target in arm-*) export QEMU_CPU=arm1176 ;; esac
     said=$("$emulator" -L "$libc" "$program" --version)
+    unset QEMU_CPU
     [ "$said" = "codling $(crate_version)" ] || fail "$target says '$said'"
     glibc=$(readelf -VW "$program" | grep -o 'GLIBC_[0-9.]*' | sort -urV | head -n 1 || true)
     glibc=${glibc#GLIBC_}
@@ -93,6 +98,7 @@ for target in "${targets[@]}"; do
         aarch64-unknown-linux-gnu) builds "$target" qemu-aarch64-static /usr/aarch64-linux-gnu ;;
         aarch64-unknown-linux-musl) builds "$target" qemu-aarch64-static / ;;
         armv7-unknown-linux-gnueabihf) builds "$target" qemu-arm-static /usr/arm-linux-gnueabihf ;;
+        arm-unknown-linux-musleabihf) builds "$target" qemu-arm-static / ;;
         *) die 64 "scripts/cross-image.sh makes no image for '$target'" ;;
     esac
 done
