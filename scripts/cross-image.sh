@@ -7,8 +7,8 @@
 #
 # The image is of Debian's packages: C compilers for this machine and for the target; for ARMv6, for which Debian's own
 # libraries are too new, zig. Rust is mounted into it by cross: rustup's where it has the target, otherwise Debian's
-# (see scripts/build.sh; CODLING_RUST decides), of which ARMv6's standard library is compiled with the program. It goes to docker
-# if it runs, or else to podman, which is installed if it is missing (CROSS_CONTAINER_ENGINE decides), as
+# (see scripts/build.sh; CODLING_RUST decides), of which ARMv6's standard library is compiled with the program. It goes
+# to docker if it runs, or else to podman, which is installed if it is missing (CROSS_CONTAINER_ENGINE decides), as
 # localhost/codling-cross:TARGET-..., and is made anew when this script has changed. What is printed names it to cross; a
 # change of cross.toml is not needed, which stays in force. All else is kept under target/cross-image.
 set -euo pipefail
@@ -63,7 +63,7 @@ chmod 755 "$dir/bin/rustup"
 # put_zig: zig and the names by which it is called, into the image, and what Rust must know of them into $changes.
 put_zig() {
     use_zig >&2
-    local zig=$toolchains/zig-0.17.0 bin=$dir/zig-bin
+    local zig=${CARGO_ZIGBUILD_ZIG_PATH%/ziglang/zig} bin=$dir/zig-bin
     rm -rf "$bin"
     mkdir "$bin"
     # As cargo-zigbuild has it for this target; it leaves out what rustc says to gcc and zig does not know.
@@ -73,7 +73,7 @@ put_zig() {
     tar -C "$zig" --transform 's,^\.,./opt/zig,' --owner=0 --group=0 -rf "$dir/image.tar" .
     tar -C "$bin" --transform 's,^\.,./usr/local/bin,' --owner=0 --group=0 -rf "$dir/image.tar" "./$gcc" "./${gcc%cc}ar"
     changes+=(--change "ENV AR_$name=${gcc%cc}ar" --change "ENV CARGO_ZIGBUILD_ZIG_COMMAND=/opt/zig/ziglang/zig"
-        --change "ENV CARGO_ZIGBUILD_ZIG_VERSION=0.17.0" --change "ENV ZIG_GLOBAL_CACHE_DIR=/tmp/zig"
+        --change "ENV CARGO_ZIGBUILD_ZIG_VERSION=${zig##*/zig-}" --change "ENV ZIG_GLOBAL_CACHE_DIR=/tmp/zig"
         --change "ENV CARGO_ZIGBUILD_CACHE_DIR=/tmp/zig"
         --change "ENV CARGO_TARGET_${name^^}_RUSTFLAGS=-C link-self-contained=no")
     [ "$rust" = rustup ] || changes+=(--change "ENV RUSTC_BOOTSTRAP=1" --change "ENV CARGO_UNSTABLE_BUILD_STD=std,panic_abort"
