@@ -77,10 +77,6 @@ if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
     export RUSTC_BOOTSTRAP=1
 fi
 
-# ARMv6 has no short instructions. What is said more than once is said in one place: 9% less of the program, for some 8%
-# more time of the processor while results are packed.
-case $target in arm-*) flags+=' -C llvm-args=--enable-machine-outliner=always' ;; esac
-
 # A directory for each, so that two can be built side by side.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/cross/$target}
 export "CARGO_TARGET_${name^^}_RUSTFLAGS=$flags"

@@ -74,10 +74,15 @@ put_zig() {
     tar -C "$bin" --transform 's,^\.,./usr/local/bin,' --owner=0 --group=0 -rf "$dir/image.tar" "./$gcc" "./${gcc%cc}ar"
     changes+=(--change "ENV AR_$name=${gcc%cc}ar" --change "ENV CARGO_ZIGBUILD_ZIG_COMMAND=/opt/zig/ziglang/zig"
         --change "ENV CARGO_ZIGBUILD_ZIG_VERSION=${zig##*/zig-}" --change "ENV ZIG_GLOBAL_CACHE_DIR=/tmp/zig"
-        --change "ENV CARGO_ZIGBUILD_CACHE_DIR=/tmp/zig"
-        --change "ENV CARGO_TARGET_${name^^}_RUSTFLAGS=-C link-self-contained=no")
-    [ "$rust" = rustup ] || changes+=(--change "ENV RUSTC_BOOTSTRAP=1" --change "ENV CARGO_UNSTABLE_BUILD_STD=std,panic_abort"
-        --change "ENV CARGO_UNSTABLE_BUILD_STD_FEATURES=optimize_for_size")
+        --change "ENV CARGO_ZIGBUILD_CACHE_DIR=/tmp/zig")
+    # See scripts/build.sh.
+    local flags='-C link-self-contained=no'
+    if [ "$rust" = debian ]; then
+        flags+=' -Z location-detail=none'
+        changes+=(--change "ENV RUSTC_BOOTSTRAP=1" --change "ENV CARGO_UNSTABLE_BUILD_STD=std,panic_abort"
+            --change "ENV CARGO_UNSTABLE_BUILD_STD_FEATURES=optimize_for_size")
+    fi
+    changes+=(--change "ENV CARGO_TARGET_${name^^}_RUSTFLAGS=$flags")
 }
 
 key=$(printf '%s %s' "$rust" "$(sha256sum scripts/cross-image.sh)" | sha256sum | cut -c1-12)
