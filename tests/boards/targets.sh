@@ -11,6 +11,9 @@ cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 
 parts=${*:-build run tests moves}
+for each in $parts; do
+    case $each in build | run | tests | moves) ;; *) die 64 "unknown part '$each': build, run, tests or moves; CODLING_TARGETS names targets" ;; esac
+done
 part() { [[ " $parts " == *" $1 "* ]]; }
 work=$PWD/target/boards/targets
 mkdir -p "$work"
