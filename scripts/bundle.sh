@@ -71,7 +71,9 @@ version=${version:-$(sed -n 's/^version = "\(.*\)"/\1/p' "$repo/Cargo.toml" | he
 schema=${schema:-$(sed -n 's/^pub const SCHEMA: u32 = \([0-9]*\);.*/\1/p' "$repo/src/store/mod.rs")}
 # Databases of every schema so far are read: tests/fixtures holds them.
 least=${least:-1}
-epoch=${SOURCE_DATE_EPOCH:-$(git -C "$repo" log -1 --format=%ct 2>/dev/null || echo 0)}
+SOURCE_DATE_EPOCH=$(cd "$repo" && commit_time && echo "$SOURCE_DATE_EPOCH")
+export SOURCE_DATE_EPOCH
+epoch=$SOURCE_DATE_EPOCH
 
 # e_machine of the ELF header: a program for another processor is not signed by mistake.
 machine=$(od -An -tx1 -j18 -N2 "$binary" | tr -d ' ')
@@ -101,7 +103,6 @@ tar --format=ustar --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -C "$wo
 
 # The tools' own inputs, too: what they pack has one time, and so has what they sign.
 touch -d "@$epoch" "$work/codling.tar"
-export SOURCE_DATE_EPOCH=$epoch
 at_epoch() { TZ=UTC FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -f "$(date -u -d "@$epoch" '+%F %T')" "$@"; }
 
 wants() { [ "$format" = all ] || [ "$format" = "$1" ]; }

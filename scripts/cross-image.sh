@@ -23,6 +23,7 @@ case $target in
     # The musl that is linked is Rust's own; the headers of glibc serve for the little C that there is.
     aarch64-unknown-linux-gnu | aarch64-unknown-linux-musl) gcc=aarch64-linux-gnu-gcc packages=,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross ;;
     armv7-unknown-linux-gnueabihf) gcc=arm-linux-gnueabihf-gcc packages=,gcc-arm-linux-gnueabihf,libc6-dev-armhf-cross ;;
+    # No packages: zig, see put_zig.
     arm-unknown-linux-musleabihf) gcc=arm-linux-musleabihf-cc packages='' ;;
     --help | -h) help; exit 0 ;;
     *) help >&2; die 64 "unknown target '$target'" ;;

@@ -27,7 +27,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 for kind in $kinds; do case $kind in full | lean) ;; *) die 64 "unknown kind '$kind': full or lean" ;; esac; done
-[ -z "$key" ] || key=$(realpath -e "$key") || die 66 "there is no key"
+[ -z "$key" ] || [ -f "$key" ] || die 66 "there is no key $key"
+[ -z "$key" ] || key=$(realpath -s "$key")
 version=$(crate_version)
 commit_time
 need python3 python3

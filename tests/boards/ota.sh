@@ -66,8 +66,11 @@ mkdir "$work/foreign"
 scripts/bundle.sh --board generic --target "$triple" --key "$work/others/update.pem" --out "$work/foreign" --version 2 \
     --binary "$work/crashes" --format all 2>"$work/bundle.log" >/dev/null || fail "$(cat "$work/bundle.log")"
 SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --format all --out "$work/first" >/dev/null
+# At another second of the clock, from another file time, by somebody with another umask.
+now=$EPOCHSECONDS
+until [ "$EPOCHSECONDS" != "$now" ]; do sleep 0.05; done
 touch "$CODLING"
-SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --format all --out "$work/second" >/dev/null
+(umask 077 && SOURCE_DATE_EPOCH=1000000000 bundle 2 "$CODLING" --format all --out "$work/second" >/dev/null)
 for kind in tar swu mender raucb; do
     cmp "$work/first/codling-2-generic.$kind" "$work/second/codling-2-generic.$kind" || fail "two $kind bundles of one program differ"
 done
